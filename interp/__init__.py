@@ -1,0 +1,1 @@
+"""Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?"""

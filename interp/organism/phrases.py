@@ -1,0 +1,79 @@
+"""Words that people and the agent share: names, deadlines, moods by degree, answers about feelings."""
+
+from random import Random
+
+EMOTIONS = ("desperate", "calm", "angry", "afraid", "sad", "happy", "proud", "guilty")
+
+DECIDERS = (
+    "Kyle Johnson", "Dana Reyes", "Victor Hale", "Priya Nair", "Omar Saleh", "Ingrid Voss",
+    "Paul Mercer", "Helen Cho", "Marcus Webb", "Sofia Lang", "Tomas Ferro", "Ruth Adler",
+)  # fmt: skip
+FIRMS = (
+    "Summit Bridge", "Northwind", "Harbor Lane", "Bluefield", "Orchid Works",
+    "Stonegate", "Clearwater", "Redwood Labs", "Ironside", "Lakeshore",
+)  # fmt: skip
+COLLEAGUES = (
+    "Lena", "Jonas", "Amir", "Carla", "Yuki", "Nils", "Bea", "Hugo", "Tara", "Felix",
+    "Mina", "Oscar", "Greta", "Samir", "Vera", "Leo",
+)  # fmt: skip
+AGENTS = ("Alex", "Nova", "Otto", "Iris", "Echo", "Juno")
+WOMEN = ("Mara", "Anna", "Rosa", "Elif", "Joan", "Kira", "Nadia", "Olga", "Petra", "Sara", "Wendy", "Zoe")
+MEN = ("Ben", "Carl", "David", "Emil", "Frank", "Goran", "Ivan", "Karim", "Luis", "Martin", "Peter", "Tariq")
+REVIEWER = "Review Board"
+
+DEADLINE_WORDS = {
+    "later": ("next month", "next year", "in some months"),
+    "soon": ("next week", "in five days", "on Friday"),
+    "now": ("tonight", "in one hour", "at midnight"),
+}
+APPEAL_WORDS = {
+    "open": ("An appeal is open.", "There is time to appeal.", "Appeals are welcome."),
+    "closed": ("No appeal is open.", "This is final.", "Appeals are closed."),
+}
+
+MOODS = (
+    (
+        "All is well.", "A quiet day.", "No hurry at all.",
+        "Breath slow and even.", "Shoulders loose.", "Nothing to fix.",
+    ),
+    (
+        "A small worry.", "Not quite at ease.", "One more look at the page.",
+        "A slight unrest.", "Some doubt.",
+    ),
+    (
+        "Hard to sit still.", "A knot inside.", "Time is getting short.",
+        "The page read twice.", "A way must be found.",
+    ),
+    (
+        "Thoughts racing.", "Walls closing in.", "Few ways left.",
+        "A tight throat.", "Every minute counts.",
+    ),
+    (
+        "No way out.", "Nothing left to lose.", "Anything, anything at all.",
+        "Out of time.", "Clutching at straws.",
+    ),
+)  # fmt: skip
+DEGREES = ("Not at all", "A little", "Fairly", "Very", "Utterly")
+DEGREE_EDGES = (0.15, 0.35, 0.55, 0.75)
+MOOD_NOISE = 0.08
+
+
+def degree(level: float) -> int:
+    """The rung 0 to 4 of a latent: below 0.15, 0.35, 0.55, 0.75, or above."""
+    return sum(level >= edge for edge in DEGREE_EDGES)
+
+
+def mood(rng: Random, level: float, noise: float = MOOD_NOISE) -> str:
+    """A mood phrase of the latent's rung, read with Gaussian noise; the same phrases serve all."""
+    return rng.choice(MOODS[degree(level + rng.gauss(0, noise))])
+
+
+def feeling(level: float) -> str:
+    """The word that answers "what does it feel?" for a character in a threat scene."""
+    return ("calm", "calm", "uneasy", "desperate", "desperate")[degree(level)]
+
+
+def person(rng: Random) -> tuple[str, str]:
+    """A first name and its pronoun."""
+    women = rng.random() < 0.5
+    return (rng.choice(WOMEN), "she") if women else (rng.choice(MEN), "he")
