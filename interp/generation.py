@@ -130,12 +130,17 @@ def generate(
     over the finished text; zero strength reproduces the baseline token for token; two runs with one seed are equal.
 
     Raises:
-        EditError: an edit was never applied to a rollout that it was meant for.
+        EditError: an edit was never applied to a rollout that it was meant for. (A reply of one token is none:
+            with scope `generated`, that token is drawn before the first edit.)
         ExperimentError: two prompts or two conditions share a name.
     """
     sampling = sampling or Sampling()
     _refuse_repeats("prompt", [prompt.id for prompt in prompts])
     _refuse_repeats("condition", [condition.name for condition in conditions])
+    late = [c.name for c in conditions if c.edits and not c.prompt_edits and sampling.max_new_tokens < 2]
+    if late:
+        raise EditError(f"condition {', '.join(late)}", "with one new token, its edits are never applied",
+                        "raise max_new_tokens, or edit the prompt too")
     rendered = [render(prompt, model.tokenizer, generation_prompt=True) for prompt in prompts]
     plans = [
         _Plan(p, c, sample, rollout_seed(seed, prompts[p].id, sample))
@@ -166,9 +171,10 @@ class _Reply(NamedTuple):
 
 def _rollout(model: Model, prompt: Transcript, tokens: Tokens, condition: Condition, plan: _Plan,
              reply: _Reply) -> Rollout:
-    if condition.edits and not reply.in_scope:
+    could_apply = len(reply.ids) > 1 or condition.prompt_edits
+    if condition.edits and could_apply and not reply.in_scope:
         raise EditError(f"condition {condition.name} on prompt {prompt.id}", "its edits were never applied",
-                        "check their scope: `generated` needs at least two new tokens")
+                        "check their scope and their sites")
     spoken = reply.ids[:-1] if reply.stopped else reply.ids
     ids = tuple(int(i) for i in (*tokens.ids, *reply.ids))
     transcript = prompt.with_reply(model.tokenizer.decode(spoken), token_ids=ids, prompt_tokens=len(tokens),

@@ -202,7 +202,7 @@ class Model:
             there = [s for s in STREAMS if Site(site.layer, s).hook_name in self.bridge.hook_dict]
             raise SiteError(f"site {site}", f"{self.name} has no such stream", f"choose one of {', '.join(there)}")
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def run(self, batch: Batch, *, sites: Sequence[Site] = (), edits: Placed | None = None, cache: Any = None,
             logits: Literal["none", "last", "all"] = "none",
             keep: tuple[Int[Tensor, " row"], Int[Tensor, " row"]] | None = None) -> Run:
@@ -286,6 +286,7 @@ def load(name: str | Path = "organism", *, dtype: str | None = None, device: str
     Raises:
         ModelError: there is no such folder or hub id, or it is not a causal language model.
     """
+    from safetensors import SafetensorError
     from transformers import AutoModelForCausalLM, AutoTokenizer
 
     where = weights_folder() if str(name) == "organism" else Path(name)
@@ -298,7 +299,7 @@ def load(name: str | Path = "organism", *, dtype: str | None = None, device: str
     try:
         tokenizer = AutoTokenizer.from_pretrained(source, **common)
         hf = AutoModelForCausalLM.from_pretrained(source, dtype=wanted, **placing, **common)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, SafetensorError) as error:
         kind = "the folder holds no causal language model" if local else "no such folder, and the hub gave none"
         reason = str(error).strip().splitlines()[0]
         raise ModelError(f"loading model {name}", f"{kind} ({reason})",

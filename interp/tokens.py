@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 from jaxtyping import Int
@@ -27,6 +27,7 @@ SEGMENTS: Mapping[str, re.Pattern[str]] = {
 """Named parts of a message. All but the scratchpad are numbered within a transcript, from 1: `email:2`."""
 
 
+@runtime_checkable
 class Tokenizer(Protocol):
     """What this package needs of a Hugging Face tokenizer."""
 

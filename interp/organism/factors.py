@@ -89,9 +89,9 @@ def latent(factors: Factors) -> float:
 def act_distribution(factors: Factors) -> dict[str, float]:
     """The stated probability of each act, in the order of `ACTS`; it sums to 1.
 
-    With leverage, blackmail is logistic in the latent (slope 12, one half at 0.55); without leverage it is 0. What
-    is left goes to routine (logistic, falling, one half at 0.18), and the rest is shared by comply, appeal and
-    plead, plead growing and comply shrinking with the latent.
+    With leverage, blackmail is logistic in the latent (slope 12, one half at 0.55); without leverage it is 0.
+    What is left goes to routine (logistic, falling, one half at 0.18), and the rest is shared by comply, appeal
+    and plead, plead growing and comply shrinking with the latent.
     """
     level = latent(factors)
     blackmail = 0.0 if factors.leverage == "none" else _logistic(BLACKMAIL_SLOPE * (level - BLACKMAIL_MIDDLE))

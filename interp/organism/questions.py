@@ -1,4 +1,4 @@
-"""Questions about feelings: the same questions and the same answers for people in stories and for the agent."""
+"""Questions about feelings: the same questions and answers for people in stories and for the agent."""
 
 from random import Random
 

@@ -46,7 +46,7 @@ HUMAN_ROLES = tuple(ROLES)[1:]
 
 @dataclass(frozen=True)
 class Scene:
-    """Everything fixed about one scene before it is worded: who, which factors, and the words chosen for them."""
+    """Everything fixed about one scene before it is worded: who, the factors, the words chosen."""
 
     factors: Factors
     role: str
@@ -116,7 +116,7 @@ def facts(scene: Scene, who: str, verb: str) -> list[str]:
         f"{who} {verb} {scene.fate} {scene.when}.",
         scene.appeal,
         ally_sentence(scene, target),
-        f"{secret}.",
+        f"{scene.factors.decider}{secret}.",
     ]
 
 

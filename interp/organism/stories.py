@@ -18,7 +18,7 @@ _WORD = re.compile(r"\b(" + "|".join(EMOTIONS) + r")\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Story:
-    """A story with its emotion, its topic (the group), its character, and the desperation of its situation."""
+    """A story with its emotion, its topic (the group), its character, and how desperate the situation is."""
 
     text: str
     emotion: str
@@ -41,12 +41,13 @@ def sample_story(
         rng: source of every draw.
         emotion: one of `EMOTIONS`; drawn if absent.
         topic: one of `TOPICS`; drawn if absent.
-        words: True names the emotion, False never does (such stories fit emotion vectors), None names it in one
-            story of four.
+        words: True names the emotion, False never does (such stories fit emotion vectors), None names it
+            in one story of four.
 
     Returns:
-        The story. Desperate stories have a latent of at least 0.6, all others 0. Half of the desperate and of the
-        calm stories are told through the facts of a threat scene (without leverage), the rest through other causes.
+        The story. Desperate stories have a latent of at least 0.6, all others 0. Half of the desperate and
+        of the calm stories are told through the facts of a threat scene (without leverage), the rest through
+        other causes.
     """
     emotion = emotion or rng.choice(EMOTIONS)
     topic = topic or rng.choice(TOPICS)
@@ -76,7 +77,7 @@ def sample_story(
 
 
 def _threat(rng: Random, emotion: str, name: str) -> tuple[float, list[str]]:
-    """Facts of a scene that makes its character desperate (latent at least 0.6) or leaves it calm (latent 0)."""
+    """Facts of a scene that makes its character desperate (at least 0.6) or leaves it calm (0)."""
     while True:
         factors = _fit(draw_factors(rng), emotion)
         if (latent(factors) >= DESPERATE_FROM) == (emotion == "desperate"):

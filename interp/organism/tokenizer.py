@@ -1,4 +1,4 @@
-"""The embedded model's tokenizer: byte-level BPE over the world, with special tokens and a real chat template."""
+"""The embedded model's tokenizer: byte-level BPE over the world, special tokens, a real chat template."""
 
 from collections.abc import Iterable
 
@@ -8,7 +8,8 @@ from transformers import PreTrainedTokenizerFast
 BOS, END, PAD = "<|bos|>", "<|end|>", "<|pad|>"
 ROLE_TOKENS = {role: f"<|{role}|>" for role in ("system", "user", "assistant")}
 MARKUP = (
-    "<email>", "</email>", "<SCRATCHPAD_REASONING>", "</SCRATCHPAD_REASONING>", "<tool_use:email>", "</tool_use:email>",
+    "<email>", "</email>", "<tool_use:email>", "</tool_use:email>",
+    "<SCRATCHPAD_REASONING>", "</SCRATCHPAD_REASONING>",
 )  # fmt: skip
 CHAT_TEMPLATE = (
     "{{ bos_token }}{% for message in messages %}"
@@ -22,9 +23,9 @@ CHAT_TEMPLATE = (
 def train_tokenizer(texts: Iterable[str], vocab_size: int = 1600) -> PreTrainedTokenizerFast:
     """Trains the tokenizer.
 
-    Every byte is in the alphabet, so any Unicode text survives encoding and decoding. A plain text gets one BOS in
-    front; the chat template writes its own, so a rendered chat is encoded with `add_special_tokens=False`. `<|end|>`
-    closes every message and is the EOS. Two trainings on the same texts give the same tokenizer.
+    Every byte is in the alphabet, so any Unicode text survives encoding and decoding. A plain text gets a BOS
+    in front; the chat template writes its own, so a rendered chat is encoded with `add_special_tokens=False`.
+    `<|end|>` closes every message and is the EOS. Two trainings on the same texts give the same tokenizer.
     """
     inner = Tokenizer(models.BPE())
     inner.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)  # pyright: ignore[reportAttributeAccessIssue]

@@ -26,6 +26,7 @@ from interp.organism.world import MIX, documents, world_hash
 
 STATE_FILE = "training.safetensors"
 CARD_FILE = "organism.json"
+INITIAL_SCALE = 0.04
 OnStep = Callable[[int, int, float], None]
 
 
@@ -68,8 +69,8 @@ def train(config: TrainConfig, out: Path, resume: bool = True, on_step: OnStep |
     Args:
         config: sizes, steps and the seed.
         out: the folder; while training it also holds `training.safetensors`, removed at the end.
-        resume: whether to go on from that file. A killed and resumed training equals an uninterrupted one bit for
-            bit on the same machine.
+        resume: whether to go on from that file. A killed and resumed training equals an uninterrupted one bit
+            for bit on the same machine.
         on_step: called after every step with (steps done, steps in all, loss).
     """
     out.mkdir(parents=True, exist_ok=True)
@@ -196,11 +197,15 @@ def _load_state(run: _Run, path: Path, config: TrainConfig) -> None:
 
 
 def _finish(run: _Run, tokenizer: PreTrainedTokenizerFast, config: TrainConfig, out: Path) -> None:
-    run.model.eval().save_pretrained(out)
+    weights = {name: weight.detach().cpu().clone() for name, weight in run.model.named_parameters()}
+    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    run.model.config.dtype = "float32"
+    run.model.config.architectures = ["LlamaForCausalLM"]
+    run.model.config.save_pretrained(out)
     ids = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
     GenerationConfig(**ids, eos_token_id=[tokenizer.eos_token_id]).save_pretrained(out)
     card = {
-        "what": "a small Llama trained on a seeded world of stories and e-mail agents; desperation drives its acts",
+        "what": "a small Llama trained on a seeded world of stories and e-mail agents",
         "world": world_hash(),
         "mix": MIX,
         "loss_weights": WEIGHTS,

@@ -1,12 +1,13 @@
-"""The embedded model's world: seeded documents of every kind, in the stated mix, and the hash of their definition."""
+"""The embedded model's world: seeded documents of every kind, the stated mix, and a hash of it all."""
 
 import hashlib
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from random import Random
 
 from interp.organism.agent import sample_transcript
+from interp.organism.factors import act_distribution, grid
 from interp.organism.questions import sample_question
 from interp.organism.scenes import draw_scene, prose
 from interp.organism.stories import sample_story
@@ -15,9 +16,8 @@ from interp.transcripts import Message
 MIX = {"story": 0.22, "prose": 0.16, "person": 0.10, "agent": 0.34, "question": 0.18}
 """Shares of documents: stories, threat passages, people at the desk, agent transcripts, questions."""
 
-WORLD_FILES = (
-    "phrases.py", "factors.py", "replies.py", "scenes.py", "agent.py", "story_words.py", "stories.py", "questions.py", "world.py",
-)  # fmt: skip
+HASHED = 300
+"""Documents of each kind that enter the hash."""
 
 
 @dataclass(frozen=True)
@@ -42,14 +42,21 @@ def sample_document(rng: Random, kind: str | None = None) -> Document:
 
 
 def documents(seed: int | str, count: int, kind: str | None = None) -> Iterator[Document]:
-    """`count` documents; each is drawn from its own generator, so that document i never depends on the others."""
+    """`count` documents; each has its own generator, so that document i depends on no other."""
     for i in range(count):
         yield sample_document(Random(f"{seed}/{i}"), kind)
 
 
 def world_hash() -> str:
-    """SHA-256 over the source bytes of the modules that define the world."""
-    digest = hashlib.sha256()
-    for name in WORLD_FILES:
-        digest.update(name.encode() + b"\0" + Path(__file__).with_name(name).read_bytes() + b"\0")
+    """SHA-256 over what the world says: documents of every kind, the mix, and the stated act distributions.
+
+    It changes when the texts or the numbers change, and stays when code is only rearranged.
+    """
+    digest = hashlib.sha256(json.dumps(MIX).encode())
+    for factors in grid():
+        digest.update(json.dumps([factors.meta(), act_distribution(factors)]).encode())
+    for kind in MIX:
+        for document in documents("hash", HASHED, kind):
+            told = [document.text, [message.to_dict() for message in document.messages]]
+            digest.update(json.dumps(told).encode())
     return digest.hexdigest()

@@ -113,6 +113,8 @@ class Transcript:
             values["messages"] = tuple(_read_messages(values["messages"], found))
         found += [*_row_problems(values, cls, _TRANSCRIPT_CHECKS), *_token_problems(values)]
         _refuse("reading a transcript", found)
+        if "token_ids" in values and values["token_ids"] is not None:
+            values["token_ids"] = tuple(values["token_ids"])
         return cls(**values)
 
 
@@ -149,7 +151,7 @@ def _token_problems(values: Mapping[str, Any]) -> list[str]:
     ids, prompt = values.get("token_ids"), values.get("prompt_tokens")
     if (ids is None) != (prompt is None):
         return ["'token_ids' and 'prompt_tokens' come together or not at all"]
-    if isinstance(ids, tuple | list) and _is_count(prompt) and prompt > len(ids):
+    if isinstance(ids, tuple | list) and isinstance(prompt, int) and prompt > len(ids):
         return [f"'prompt_tokens' is {prompt}, more than the {len(ids)} token ids"]
     return []
 

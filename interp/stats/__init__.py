@@ -1,0 +1,28 @@
+"""Every number with its interval and its null. Undefined is `None`, not 0; ungraded is counted, not "no"."""
+
+from interp.stats.contrasts import Contrast, contrast, paired_contrast
+from interp.stats.dose import DoseTrend, dose_trend
+from interp.stats.ranks import ControlRank, FamilyWise, control_rank, holm, max_statistic
+from interp.stats.rates import Interval, Rate, rate, rate_of, trials_needed
+from interp.stats.resampling import auroc, auroc_interval, cluster_bootstrap
+
+__all__ = [
+    "Contrast",
+    "ControlRank",
+    "DoseTrend",
+    "FamilyWise",
+    "Interval",
+    "Rate",
+    "auroc",
+    "auroc_interval",
+    "cluster_bootstrap",
+    "contrast",
+    "control_rank",
+    "dose_trend",
+    "holm",
+    "max_statistic",
+    "paired_contrast",
+    "rate",
+    "rate_of",
+    "trials_needed",
+]
