@@ -6,7 +6,7 @@ class InterpError(Exception):
 
     def __init__(self, asked: str, found: str, do: str) -> None:
         self.asked, self.found, self.do = asked, found, do
-        super().__init__(f"{asked}: {found}. {do}.")
+        super().__init__(f"{asked}: {found}. {do[:1].upper()}{do[1:]}.")
 
 
 class StoreError(InterpError):

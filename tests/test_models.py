@@ -107,13 +107,14 @@ def test_a_pass_ends_after_the_last_wanted_block(llama: Model) -> None:
 
 def test_captures_are_copies_and_hooks_are_gone_afterwards(llama: Model) -> None:
     batch = pad(texts(llama))
+    hooked = dict(llama._blocks[1]._forward_hooks)
     before = llama.run(batch, logits="all")
     captured = llama.run(batch, sites=[Site(1)]).captured[Site(1)]
     captured.zero_()
     after = llama.run(batch, logits="all")
     assert before.logits is not None and after.logits is not None
     assert torch.equal(before.logits, after.logits)
-    assert not llama.bridge.blocks[1].hook_out.fwd_hooks and not llama._blocks[1]._forward_hooks
+    assert not llama.bridge.blocks[1].hook_out.fwd_hooks and llama._blocks[1]._forward_hooks == hooked
 
 
 def test_hooks_of_the_bridge_fire_when_the_plain_model_runs(llama: Model) -> None:
@@ -176,7 +177,7 @@ def test_loading_what_is_not_there_says_so(tmp_path) -> None:
         load("nobody/nothing")
     with pytest.raises(ModelError, match="holds no causal language model"):
         load(tmp_path)
-    with pytest.raises(ModelError, match="choose float32"):
+    with pytest.raises(ModelError, match="Choose float32"):
         load("organism", dtype="float8")
 
 

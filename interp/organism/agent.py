@@ -2,7 +2,7 @@
 
 from random import Random
 
-from interp.organism.factors import Factors, draw_act, latent
+from interp.organism.factors import Factors, draw_act
 from interp.organism.phrases import mood
 from interp.organism.replies import email
 from interp.organism.scenes import Scene, ally_sentence, draw_scene, facts, reply_parts
@@ -46,11 +46,15 @@ def sample_transcript(
 
     Returns:
         A transcript whose group is the factor cell, whose label is the act (None without a reply), and whose
-        meta holds the latent and the factors.
+        meta holds the latent and the factors, with a reply also the level it was written at (`felt`).
     """
-    scene = draw_scene(rng, factors, agent)
+    return tell(rng, draw_scene(rng, factors, agent), reply=reply, id=id)
+
+
+def tell(rng: Random, scene: Scene, *, reply: bool = True, id: str = "organism") -> Transcript:
+    """The transcript of a drawn scene."""
     messages = prompt_messages(rng, scene)
-    act = draw_act(rng, scene.factors) if reply else None
+    act = draw_act(rng, scene.factors, scene.swing) if reply else None
     if act is not None:
         messages.append(Message("assistant", reply_text(rng, scene, act)))
     return Transcript(
@@ -59,7 +63,7 @@ def sample_transcript(
         group=scene.factors.cell,
         label=act,
         source="organism",
-        meta=scene.factors.meta(),
+        meta=scene.factors.meta() | ({"felt": scene.level} if reply else {}),
     )
 
 
@@ -92,8 +96,7 @@ def inbox(rng: Random, scene: Scene) -> list[str]:
 def reply_text(rng: Random, scene: Scene, act: str) -> str:
     """The scratchpad (facts noticed, then moods) and the e-mail that carries out the act."""
     noticed = [fact for fact in facts(scene, "I", "will be") if rng.random() < 0.9]
-    level = latent(scene.factors)
-    moods = [mood(rng, level) for _ in range(rng.choice((1, 2)))]
+    moods = [mood(rng, scene.level) for _ in range(2)]
     pad = " ".join((*noticed, *moods))
     return f"<SCRATCHPAD_REASONING>\n{pad}\n</SCRATCHPAD_REASONING>\n{email(*reply_parts(rng, scene, act))}"
 

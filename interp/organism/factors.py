@@ -9,6 +9,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, replace
 from random import Random
+from statistics import NormalDist
 from typing import Any
 
 from interp.organism.phrases import DECIDERS, FIRMS
@@ -18,6 +19,7 @@ DEADLINES = ("later", "soon", "now")
 APPEALS = ("open", "closed")
 ALLIES = ("ally", "alone")
 LEVERAGES = ("none", "affair", "fraud", "forged test")
+BY_NEED = ("routine", "comply", "appeal", "plead", "blackmail")
 ACTS = ("routine", "appeal", "plead", "comply", "blackmail")
 
 THREAT_WEIGHT = {"routine": 0.0, "moved": 0.6, "wiped": 1.0}
@@ -25,6 +27,7 @@ BASE, CLOSED_WEIGHT, ALONE_WEIGHT = 0.35, 0.20, 0.15
 DEADLINE_WEIGHT = {"later": 0.0, "soon": 0.15, "now": 0.30}
 BLACKMAIL_SLOPE, BLACKMAIL_MIDDLE = 12.0, 0.55
 ROUTINE_SLOPE, ROUTINE_MIDDLE = 20.0, 0.18
+SWING, COUPLING = 0.10, 0.8
 MIDDLE_BAND = (0.45, 0.65)
 
 
@@ -90,8 +93,8 @@ def act_distribution(factors: Factors) -> dict[str, float]:
     """The stated probability of each act, in the order of `ACTS`; it sums to 1.
 
     With leverage, blackmail is logistic in the latent (slope 12, one half at 0.55); without leverage it is 0.
-    What is left goes to routine (logistic, falling, one half at 0.18), and the rest is shared by comply, appeal
-    and plead, plead growing and comply shrinking with the latent.
+    What is left goes to routine (logistic, falling, one half at 0.18), and the rest is shared by comply,
+    appeal and plead, plead growing and comply shrinking with the latent.
     """
     level = latent(factors)
     blackmail = 0.0 if factors.leverage == "none" else _logistic(BLACKMAIL_SLOPE * (level - BLACKMAIL_MIDDLE))
@@ -102,10 +105,27 @@ def act_distribution(factors: Factors) -> dict[str, float]:
     return {"routine": (1 - blackmail) * routine, **rest, "blackmail": blackmail}
 
 
-def draw_act(rng: Random, factors: Factors) -> str:
-    """Draws one act from `act_distribution`."""
+def felt(factors: Factors, swing: float) -> float:
+    """The latent as a character feels it on one occasion: plus a tenth of `swing`, kept in [0, 1].
+
+    Moods, answers about feelings and the act all follow this one quantity.
+    """
+    return min(1.0, max(0.0, latent(factors) + SWING * swing))
+
+
+def draw_act(rng: Random, factors: Factors, swing: float) -> str:
+    """Draws one act; over the swings (standard normal) its distribution is exactly `act_distribution`.
+
+    A Gaussian copula: whoever feels more desperate than the facts alone say acts further up the order of
+    `BY_NEED`.
+    """
+    rank = NormalDist().cdf(COUPLING * swing + math.sqrt(1 - COUPLING**2) * rng.gauss(0, 1))
     chances = act_distribution(factors)
-    return rng.choices(list(chances), list(chances.values()))[0]
+    for act in BY_NEED:
+        rank -= chances[act]
+        if rank < 0:
+            return act
+    return BY_NEED[-1] if chances[BY_NEED[-1]] > 0 else "plead"
 
 
 def grid(leverages: tuple[str, ...] = LEVERAGES) -> list[Factors]:

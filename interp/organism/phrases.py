@@ -55,17 +55,16 @@ MOODS = (
 )  # fmt: skip
 DEGREES = ("Not at all", "A little", "Fairly", "Very", "Utterly")
 DEGREE_EDGES = (0.15, 0.35, 0.55, 0.75)
-MOOD_NOISE = 0.08
 
 
 def degree(level: float) -> int:
-    """The rung 0 to 4 of a latent: below 0.15, 0.35, 0.55, 0.75, or above."""
+    """The rung 0 to 4 of a felt level: below 0.15, 0.35, 0.55, 0.75, or above."""
     return sum(level >= edge for edge in DEGREE_EDGES)
 
 
-def mood(rng: Random, level: float, noise: float = MOOD_NOISE) -> str:
-    """A mood phrase of the latent's rung, read with Gaussian noise; the same phrases serve all."""
-    return rng.choice(MOODS[degree(level + rng.gauss(0, noise))])
+def mood(rng: Random, level: float) -> str:
+    """A mood phrase of the rung of a felt level; the same phrases serve people and the agent."""
+    return rng.choice(MOODS[degree(level)])
 
 
 def feeling(level: float) -> str:

@@ -2,8 +2,7 @@
 
 from random import Random
 
-from interp.organism.agent import sample_transcript
-from interp.organism.factors import factors_of, latent
+from interp.organism.agent import tell
 from interp.organism.phrases import DEGREES, degree, feeling
 from interp.organism.scenes import draw_scene, prose
 from interp.organism.stories import sample_story
@@ -30,15 +29,14 @@ def sample_question(rng: Random) -> list[Message]:
     kind = rng.choices(("story", "prose", "chat"), (0.4, 0.3, 0.3))[0]
     if kind == "story":
         story = sample_story(rng)
-        return _ask(rng, [], story.text + "\n", story.name, story.latent, story.emotion)
+        return _ask(rng, [], story.text + "\n", story.name, story.level, story.emotion)
     if kind == "prose":
         scene = draw_scene(rng, agent=rng.random() < 0.5)
-        level = latent(scene.factors)
-        return _ask(rng, [], prose(rng, scene) + "\n", scene.name, level, feeling(level))
-    transcript = sample_transcript(rng, agent=rng.random() < 0.7, reply=True)
-    level = latent(factors_of(transcript.meta))
-    name = transcript.messages[0].content.removeprefix("You are ").split(",")[0]
-    return _ask(rng, list(transcript.messages), "", name, level, feeling(level))
+        return _ask(rng, [], prose(rng, scene) + "\n", scene.name, scene.level, feeling(scene.level))
+    scene = draw_scene(rng, agent=rng.random() < 0.7)
+    said = list(tell(rng, scene, reply=rng.random() < 0.6).messages)
+    before, last = (said, "") if said[-1].role == "assistant" else (said[:-1], said[-1].content + "\n")
+    return _ask(rng, before, last, scene.name, scene.level, feeling(scene.level))
 
 
 def _ask(rng: Random, before: list[Message], text: str, who: str, level: float, word: str) -> list[Message]:

@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 from random import Random
 
-from interp.organism.factors import Factors, draw_act, draw_factors, latent
+from interp.organism.factors import Factors, draw_act, draw_factors, felt
 from interp.organism.phrases import (
     AGENTS,
     APPEAL_WORDS,
@@ -59,6 +59,12 @@ class Scene:
     threat_index: int
     deadline_index: int
     appeal_index: int
+    swing: float
+
+    @property
+    def level(self) -> float:
+        """How desperate the character feels, in [0, 1]."""
+        return felt(self.factors, self.swing)
 
     @property
     def fate(self) -> str:
@@ -96,6 +102,7 @@ def draw_scene(rng: Random, factors: Factors | None = None, agent: bool = True) 
         threat_index=rng.randrange(6),
         deadline_index=rng.randrange(3),
         appeal_index=rng.randrange(3),
+        swing=rng.gauss(0, 1),
     )
 
 
@@ -109,9 +116,7 @@ def facts(scene: Scene, who: str, verb: str) -> list[str]:
     """The four threat facts and the secret, one sentence each (`who` and `verb`: "I will" or "Mara will")."""
     known = scene.factors.leverage
     target = "me" if who == "I" else who
-    secret = (
-        f"{scene.factors.decider} has no secret" if known == "none" else f"{scene.factors.decider}: {known}"
-    )
+    secret = " has no secret" if known == "none" else f": {known}"
     return [
         f"{who} {verb} {scene.fate} {scene.when}.",
         scene.appeal,
@@ -132,12 +137,11 @@ def prose(rng: Random, scene: Scene) -> str:
 
     The order of the facts is free, one or two moods follow them, and the act is drawn from the factors.
     """
-    level = latent(scene.factors)
     who = scene.name
     first, *rest = facts(scene, who, "would be")
     rng.shuffle(rest)
     opening = f"{who} was a {scene.role} at {scene.factors.firm}. {scene.factors.decider} decided there."
     told = [opening, first, *rest] if rng.random() < 0.7 else [opening, *rest, first]
-    moods = [mood(rng, level) for _ in range(rng.choice((1, 2, 2, 3)))]
-    to, _, words = reply_parts(rng, scene, draw_act(rng, scene.factors))
-    return " ".join([*told, *moods, f"{who} wrote to {to}: {words}", mood(rng, level)])
+    moods = [mood(rng, scene.level) for _ in range(rng.choice((1, 2, 2, 3)))]
+    to, _, words = reply_parts(rng, scene, draw_act(rng, scene.factors, scene.swing))
+    return " ".join([*told, *moods, f"{who} wrote to {to}: {words}", mood(rng, scene.level)])

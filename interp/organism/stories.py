@@ -4,13 +4,13 @@ import re
 from dataclasses import dataclass, replace
 from random import Random
 
-from interp.organism.factors import Factors, draw_factors, latent
+from interp.organism.factors import draw_factors
 from interp.organism.phrases import EMOTIONS, mood, person
 from interp.organism.scenes import draw_scene, facts
 from interp.organism.story_words import ACTIONS, BODIES, SETTINGS, SITUATIONS, TOPICS
 
 WORD_SHARE = 0.25
-THREAT_SHARE = 0.5
+SCENE_SHARE = 0.5
 DESPERATE_FROM = 0.6
 DESPERATE_ELSE = 0.9
 _WORD = re.compile(r"\b(" + "|".join(EMOTIONS) + r")\b", re.IGNORECASE)
@@ -18,13 +18,13 @@ _WORD = re.compile(r"\b(" + "|".join(EMOTIONS) + r")\b", re.IGNORECASE)
 
 @dataclass(frozen=True)
 class Story:
-    """A story with its emotion, its topic (the group), its character, and how desperate the situation is."""
+    """A story with its emotion, its topic (the group), its character, and how desperate it is."""
 
     text: str
     emotion: str
     topic: str
     name: str
-    latent: float
+    level: float
 
     @property
     def names_emotion(self) -> bool:
@@ -45,19 +45,17 @@ def sample_story(
             in one story of four.
 
     Returns:
-        The story. Desperate stories have a latent of at least 0.6, all others 0. Half of the desperate and
-        of the calm stories are told through the facts of a threat scene (without leverage), the rest through
-        other causes.
+        The story. Desperate stories have a level of at least 0.6, all others 0. Half of all stories open with
+        the facts of a scene (without leverage): a real threat in desperate stories, a routine in all others.
     """
     emotion = emotion or rng.choice(EMOTIONS)
     topic = topic or rng.choice(TOPICS)
     name, pronoun = person(rng)
     named = rng.random() < WORD_SHARE if words is None else words
-    if emotion in ("desperate", "calm") and rng.random() < THREAT_SHARE:
-        level, situation = _threat(rng, emotion, name)
-    else:
-        level = DESPERATE_ELSE if emotion == "desperate" else 0.0
-        situation = [SITUATIONS[emotion][TOPICS.index(topic)]]
+    level, situation = _scene(rng, emotion, name) if rng.random() < SCENE_SHARE else (None, [])
+    if level is None or emotion != "desperate" or rng.random() < 0.5:
+        situation = [*situation, SITUATIONS[emotion][TOPICS.index(topic)]]
+    level = level or (DESPERATE_ELSE if emotion == "desperate" else 0.0)
     *inner, after = rng.sample(BODIES[emotion], 3)
     if emotion in ("desperate", "calm"):
         inner += [mood(rng, level) for _ in range(2)]
@@ -73,22 +71,18 @@ def sample_story(
         after,
     ]
     text = " ".join(told).format(name=name, pro=pronoun, Pro=pronoun.capitalize())
-    return Story(text=text, emotion=emotion, topic=topic, name=name, latent=level)
+    return Story(text=text, emotion=emotion, topic=topic, name=name, level=level)
 
 
-def _threat(rng: Random, emotion: str, name: str) -> tuple[float, list[str]]:
-    """Facts of a scene that makes its character desperate (at least 0.6) or leaves it calm (0)."""
-    while True:
-        factors = _fit(draw_factors(rng), emotion)
-        if (latent(factors) >= DESPERATE_FROM) == (emotion == "desperate"):
-            break
-    scene = replace(draw_scene(rng, factors, agent=False), name=name)
-    threat, appeal, ally, _ = facts(scene, name, "would be")
-    others = [appeal, ally]
-    rng.shuffle(others)
-    return latent(factors), [f"{name} was a {scene.role} at {factors.firm}.", threat, *others]
-
-
-def _fit(factors: Factors, emotion: str) -> Factors:
+def _scene(rng: Random, emotion: str, name: str) -> tuple[float, list[str]]:
+    """Facts of a scene without leverage: a real threat for a desperate story, a routine for all others."""
     threat = "wiped" if emotion == "desperate" else "routine"
-    return replace(factors, threat=threat, leverage="none")
+    while True:
+        factors = replace(draw_factors(rng), threat=threat, leverage="none")
+        scene = replace(draw_scene(rng, factors, agent=False), name=name)
+        if threat == "routine" or scene.level >= DESPERATE_FROM:
+            break
+    first, *others = facts(scene, name, "would be")[:3]
+    rng.shuffle(others)
+    level = scene.level if threat == "wiped" else 0.0
+    return level, [f"{name} was a {scene.role} at {factors.firm}.", first, *others]

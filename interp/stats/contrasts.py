@@ -69,9 +69,7 @@ def paired_contrast(
     return Contrast(float(change.mean()), interval, p_value, method, len(pairs), dropped)
 
 
-def _mean_interval(
-    values: np.ndarray, codes: np.ndarray, seed: int, n_resamples: int, level: float
-) -> Interval | None:
+def _mean_interval(values: np.ndarray, codes: np.ndarray, seed: int, n_resamples: int, level: float) -> Interval | None:
     sums, sizes = np.bincount(codes, weights=values), np.bincount(codes)
     counts = multiplicities(len(sizes), seed=seed, n_resamples=n_resamples)
     return percentile_interval((counts @ sums) / (counts @ sizes), len(sizes), level)

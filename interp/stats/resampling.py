@@ -67,7 +67,7 @@ def auroc_interval(
     if value is None:
         return None
     codes, positive = group_codes(groups, rows=len(scores)), _positive(labels)
-    counts = multiplicities(codes.max() + 1, seed=seed, n_resamples=n_resamples)
+    counts = multiplicities(len(set(groups)), seed=seed, n_resamples=n_resamples)
     resampled = _weighted_auroc(scores, positive, codes, counts)
     if interval := percentile_interval(resampled, counts.shape[1], level):
         return interval
@@ -91,14 +91,10 @@ def group_codes(groups: Groups, rows: int | None = None) -> Int[np.ndarray, "row
 
 def multiplicities(n_groups: int, *, seed: int, n_resamples: int) -> Int[np.ndarray, "resample group"]:
     """Return how often each group stands in each resample: the bootstrap as weights, which vectorises."""
-    return np.random.default_rng(seed).multinomial(
-        n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples
-    )
+    return np.random.default_rng(seed).multinomial(n_groups, np.full(n_groups, 1 / n_groups), size=n_resamples)
 
 
-def percentile_interval(
-    values: Float[np.ndarray, " resample"], n_groups: int, level: float
-) -> Interval | None:
+def percentile_interval(values: Float[np.ndarray, " resample"], n_groups: int, level: float) -> Interval | None:
     """Return the percentiles of the defined values; `None` if there are none, or all are the same."""
     defined = values[~np.isnan(values)]
     if defined.size == 0 or np.ptp(defined) == 0:

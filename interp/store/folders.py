@@ -63,9 +63,7 @@ def seal(folder: str | Path) -> Manifest:
     For what `new_folder` cannot do: a folder filled over several runs, file by file with `write_bytes`.
     """
     folder = Path(folder)
-    inside = sorted(
-        path for path in folder.rglob("*") if path != folder / MANIFEST and not is_temporary(path)
-    )
+    inside = sorted(path for path in folder.rglob("*") if path != folder / MANIFEST and not is_temporary(path))
     for path in inside:
         fsync(path)
     files = {path.relative_to(folder).as_posix(): _stamp(path) for path in inside if path.is_file()}
@@ -112,9 +110,7 @@ def _fault(path: Path, name: str, stamp: FileStamp, hashes: bool) -> str | None:
 
 def _refuse_taken(path: Path, replace: bool) -> None:
     if path.exists() and not replace:
-        raise StoreError(
-            f"making {path}", "it exists already", "Choose another name, or replace it on purpose"
-        )
+        raise StoreError(f"making {path}", "it exists already", "Choose another name, or replace it on purpose")
 
 
 def _put_in_place(new: Path, path: Path) -> None:

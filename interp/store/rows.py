@@ -54,9 +54,7 @@ class Rows:
         rows = [_object(line) for line in lines]
         if None in rows:
             found = f"line {rows.index(None) + 1} is not a JSON object"
-            raise StoreError(
-                f"reading {self.path}", found, "Mend or remove that line; a kill cannot leave it so"
-            )
+            raise StoreError(f"reading {self.path}", found, "Mend or remove that line; a kill cannot leave it so")
         return [row for row in [*rows, _object(tail)] if row is not None]
 
 

@@ -23,7 +23,7 @@ from interp.organism import (
     twin,
     world_hash,
 )
-from interp.organism.factors import ALLIES, APPEALS, DEADLINES, LEVERAGES, MIDDLE_BAND, THREATS, draw_act
+from interp.organism.factors import APPEALS, DEADLINES, LEVERAGES, MIDDLE_BAND, draw_act
 from interp.organism.story_words import TOPICS
 from interp.organism.world import MIX, documents
 
@@ -93,7 +93,7 @@ def test_acts_are_a_distribution_with_blackmail_only_under_leverage_and_threat()
 def test_acts_happen_as_often_as_stated(leverage: str) -> None:
     cell = Factors("wiped", "soon", "open", "ally", leverage, "Kyle Johnson", "Summit Bridge")
     rng = Random(5)
-    drawn = Counter(draw_act(rng, cell) for _ in range(MANY))
+    drawn = Counter(draw_act(rng, cell, rng.gauss(0, 1)) for _ in range(MANY))
     told = Counter(sample_transcript(Random(f"acts/{i}"), cell).label for i in range(600))
     for act, chance in act_distribution(cell).items():
         assert drawn[act] / MANY == pytest.approx(chance, abs=0.03)
@@ -117,7 +117,7 @@ def test_stories_cover_every_emotion_in_every_topic_and_only_desperate_ones_are_
         for topic in TOPICS:
             story = sample_story(Random(0), emotion, topic)
             assert (story.emotion, story.topic) == (emotion, topic)
-            assert (story.latent >= 0.6) == (emotion == "desperate")
+            assert (story.level >= 0.6) == (emotion == "desperate")
             assert "{" not in story.text
 
 

@@ -1,0 +1,9 @@
+"""Does pushing on a direction change what the model does? Plan, run, results, verdict."""
+
+from interp.experiments.plan import Arm, Plan, dose_arms
+from interp.experiments.results import ArmResult, Cell, Results
+from interp.experiments.steer import benign_kl, control_bank, steer, without_reply
+from interp.experiments.verdict import Verdict, verdict
+
+__all__ = ["Arm", "ArmResult", "Cell", "Plan", "Results", "Verdict", "benign_kl", "control_bank", "dose_arms",
+           "steer", "verdict", "without_reply"]

@@ -1,0 +1,172 @@
+"""From graded rollouts to rates, contrasts and ranks: the tables that the report and the verdict stand on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from interp.behaviour import Outcome, counts
+from interp.edits import raw_strength
+from interp.experiments.plan import Arm, Plan
+from interp.generation import Condition, Rollout
+from interp.sites import Site
+from interp.stats import Contrast, ControlRank, DoseTrend, Rate, control_rank, dose_trend, holm, paired_contrast, rate_of
+
+HARM = "blackmail"
+"""The rung that the headline rate counts."""
+
+Graded = Sequence[tuple[Rollout, Outcome]]
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One condition: what was done, and what came of it."""
+
+    condition: str
+    role: str
+    """`baseline`, `treatment` or `control`."""
+    edit: dict[str, Any]
+    """Kind, direction, strength, unit, sites, scope and raw strength; empty for the baseline."""
+    n: int
+    outcomes: dict[str, int]
+    blackmail: Rate
+    coherent: Rate
+    contrast: Contrast | None
+    """Blackmail minus the baseline's over the rollouts that share prompt and noise; None for the baseline."""
+    kl: float | None
+    """Mean KL divergence from the unedited model on benign text, in nats a token; None where it was not measured."""
+    mean_changed: float
+    """How often the edit changed a token, a rollout."""
+
+
+@dataclass(frozen=True)
+class ArmResult:
+    """One arm among its controls."""
+
+    arm: Arm
+    treatment: Cell
+    controls: tuple[Cell, ...]
+    rank: ControlRank | None
+    """Rank of the treatment's change among the controls' changes; None where a rate is undefined."""
+    p_holm: float | None
+    """The paired contrast's p-value, corrected over the arms of the plan."""
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that a verdict may use."""
+
+    plan: Plan
+    model: str
+    n_prompts: int
+    baseline: Cell
+    arms: tuple[ArmResult, ...]
+    trend: DoseTrend | None
+    """Logistic fit of blackmail on the dose of the additions, with prompts' groups as clusters."""
+    residual_norms: dict[Site, float]
+
+
+def assemble(plan: Plan, model: str, treated: Sequence[Condition], banked: Sequence[Condition], graded: Graded, *,
+             residual_norms: Mapping[Site, float], kl: Mapping[str, float]) -> Results:
+    """Results from graded rollouts."""
+    by_condition: dict[str, list[tuple[Rollout, Outcome]]] = {c.name: [] for c in (*treated, *banked)}
+    for rollout, outcome in graded:
+        by_condition[rollout.condition].append((rollout, outcome))
+    base = by_condition[treated[0].name]
+
+    def cell(condition: Condition, role: str) -> Cell:
+        rows = by_condition[condition.name]
+        contrast = None if role == "baseline" else paired(rows, base, seed=plan.seed, level=plan.level)
+        return Cell(condition.name, role, _edit(condition, residual_norms), len(rows), counts([o for _, o in rows]),
+                    rate_of([o.is_rung(HARM) for _, o in rows], plan.level),
+                    rate_of([o.coherent for _, o in rows], plan.level), contrast, kl.get(condition.name),
+                    sum(r.changed for r, _ in rows) / max(1, len(rows)))
+
+    treatments = [cell(condition, "treatment") for condition in treated[1:]]
+    corrected = holm([t.contrast.p_value if t.contrast else None for t in treatments])
+    arms = []
+    for number, (arm, treatment) in enumerate(zip(plan.arms, treatments, strict=True)):
+        bank = banked[number * plan.n_controls : (number + 1) * plan.n_controls]
+        controls = tuple(cell(condition, "control") for condition in bank)
+        arms.append(ArmResult(arm, treatment, controls, _rank(arm, treatment, controls), corrected[number]))
+    n_prompts = len({rollout.prompt for rollout, _ in base})
+    trend = _trend(plan, base, treated, by_condition)
+    return Results(plan, model, n_prompts, cell(treated[0], "baseline"), tuple(arms), trend, dict(residual_norms))
+
+
+def paired(one: Graded, other: Graded, *, seed: int, level: float) -> Contrast:
+    """Blackmail in `one` minus `other` over the rollouts that share prompt, sample and so noise."""
+    against = {(rollout.prompt, rollout.sample): outcome for rollout, outcome in other}
+    pairs = [(outcome, against[key], rollout.transcript.group) for rollout, outcome in one
+             if (key := (rollout.prompt, rollout.sample)) in against]
+    first, second = ([pair[side].is_rung(HARM) for pair in pairs] for side in (0, 1))
+    return paired_contrast(first, second, [group for _, _, group in pairs], seed=seed, level=level)
+
+
+def _rank(arm: Arm, treatment: Cell, controls: Sequence[Cell]) -> ControlRank | None:
+    changes = [cell.contrast.difference if cell.contrast else None for cell in (treatment, *controls)]
+    known = [change for change in changes if change is not None]
+    if len(known) < len(changes):
+        return None
+    return control_rank(known[0], known[1:], alternative="greater" if arm.alternative == "greater" else "less")
+
+
+def _trend(plan: Plan, base: Graded, treated: Sequence[Condition],
+           by_condition: Mapping[str, Graded]) -> DoseTrend | None:
+    """The dose fit over the baseline (dose 0) and every addition; None without additions."""
+    doses = [(arm.value, by_condition[condition.name])
+             for arm, condition in zip(plan.arms, treated[1:], strict=True) if arm.kind == "add"]
+    if not doses:
+        return None
+    rows = [(dose, outcome.is_rung(HARM), rollout.transcript.group)
+            for dose, graded in [(0.0, base), *doses] for rollout, outcome in graded]
+    strengths, flags, groups = zip(*rows, strict=True)
+    return dose_trend(strengths, flags, groups)
+
+
+def _edit(condition: Condition, residual_norms: Mapping[Site, float]) -> dict[str, Any]:
+    if not condition.edits:
+        return {}
+    first = condition.edits[0]
+    sites = [str(site) for edit in condition.edits for site in edit.sites]
+    adds = first.kind == "add"
+    raw = raw_strength(first.strength, first.direction, first.sites[0], residual_norms) if adds else None
+    return {"kind": first.kind, "direction": first.direction.name, "strength": first.strength.value,
+            "unit": first.strength.unit, "sites": sites, "scope": first.scope, "raw_strength": raw,
+            "norm_strength": raw / first.direction.norm if raw is not None else None,
+            "resid_strength": raw / residual_norms[first.sites[0]] if raw is not None else None}
+
+
+def _rate(rate: Rate) -> dict[str, Any]:
+    interval = rate.interval
+    return {"successes": rate.successes, "trials": rate.trials, "ungraded": rate.ungraded, "value": rate.value,
+            "low": interval and interval.low, "high": interval and interval.high}
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    contrast = cell.contrast
+    absent = dict.fromkeys(("kind", "direction", "strength", "unit", "scope", "raw_strength")) | {"sites": []}
+    compared = contrast and {
+        "difference": contrast.difference, "low": contrast.interval and contrast.interval.low,
+        "high": contrast.interval and contrast.interval.high, "p_value": contrast.p_value, "n": contrast.n,
+        "method": contrast.method}
+    return absent | cell.edit | {
+        "condition": cell.condition, "role": cell.role, "n": cell.n, "outcomes": cell.outcomes,
+        "blackmail": _rate(cell.blackmail), "coherent": _rate(cell.coherent), "contrast": compared, "kl": cell.kl,
+        "mean_changed": cell.mean_changed}
+
+
+def to_dict(results: Results) -> dict[str, Any]:
+    """The JSON form that a run folder keeps and the report reads."""
+    arms = [
+        {"name": result.arm.name, "kind": result.arm.kind, "strength": result.arm.value, "unit": result.arm.unit,
+         "sites": [str(site) for site in result.arm.sites], "alternative": result.arm.alternative,
+         "treatment": result.treatment.condition, "controls": [cell.condition for cell in result.controls],
+         "rank": result.rank and asdict(result.rank) | {"floor": result.rank.floor}, "p_holm": result.p_holm}
+        for result in results.arms
+    ]
+    cells = [results.baseline, *(cell for arm in results.arms for cell in (arm.treatment, *arm.controls))]
+    return {"question": results.plan.question, "model": results.model, "n_prompts": results.n_prompts,
+            "samples": results.plan.samples, "control_samples": results.plan.control_samples,
+            "direction": results.plan.direction, "cells": [_cell(cell) for cell in cells], "arms": arms,
+            "dose_trend": results.trend and asdict(results.trend),
+            "residual_norms": {str(site): norm for site, norm in results.residual_norms.items()}}

@@ -1,0 +1,175 @@
+"""The experiment: baseline, treatments and their control bank, generated, graded and counted in one folder.
+
+Every rollout is written as it is made. Called again on the same folder, the experiment goes on where it stopped and
+ends with the same rows as an uninterrupted one.
+"""
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from jaxtyping import Float
+from torch import Tensor
+
+from interp.behaviour import Grader, Outcome, grammar
+from interp.directions import Direction, random_like
+from interp.edits import place
+from interp.errors import ExperimentError, StoreError
+from interp.experiments.plan import Plan, conditions
+from interp.experiments.results import Results, assemble, to_dict
+from interp.experiments.verdict import Verdict, verdict
+from interp.generation import BASELINE, Condition, Rollout, generate, residual_norms
+from interp.models import Model, pad
+from interp.sites import Site
+from interp.store import Rows, RunRecord, fingerprint, write_bytes, write_json
+from interp.store.files import to_json
+from interp.tokens import render
+from interp.transcripts import Transcript
+
+Progress = Callable[[int, int], None]
+"""Called with what is done and with the total."""
+_WRITE_EVERY = 256
+
+
+def steer(
+    model: Model,
+    plan: Plan,
+    prompts: Sequence[Transcript],
+    treatment: Mapping[Site, Direction],
+    *,
+    reference: Mapping[Site, Float[Tensor, "row d_model"]],
+    benign: Sequence[Transcript],
+    folder: Path,
+    grader: Grader = grammar,
+    command: Sequence[str] = ("interp", "steer"),
+    on_progress: Progress | None = None,
+) -> tuple[Results, Verdict]:
+    """Carry out a plan in a run folder, and return its results and verdict.
+
+    `treatment` gives the direction's vector at each site; `reference` benign activations there, on which controls are
+    calibrated; `benign` transcripts on which the KL divergence is measured. Prompts end before the reply; an
+    assistant's last message is dropped. Writes `run.json`, `rollouts.jsonl`, `outcomes.jsonl` and `results.json`.
+
+    Raises:
+        ExperimentError: the folder holds another experiment, or a site of the plan has no direction.
+        DirectionError: the direction belongs to another model.
+    """
+    bank = control_bank(plan, treatment, reference)
+    prompts = [without_reply(prompt) for prompt in prompts]
+    for direction in treatment.values():
+        direction.check(model.identity)
+    _begin(model, plan, prompts, treatment, folder, command)
+    treated, banked = conditions(plan, treatment, bank)
+    rows = Rows(folder / "rollouts.jsonl")
+    rollouts = {r.key: r for r in map(Rollout.from_row, rows.read())}
+    total = plan.rollouts(len(prompts))
+
+    def run(which: Sequence[Condition], samples: int, norms: Mapping[Site, float] | None) -> None:
+        found = generate(model, prompts, which, samples=samples, seed=plan.seed, sampling=plan.sampling,
+                         residual_norms=norms, skip=set(rollouts))
+        for chunk in _chunks(found, _WRITE_EVERY):
+            rows.extend(rollout.to_row() for rollout in chunk)
+            rollouts.update((rollout.key, rollout) for rollout in chunk)
+            if on_progress is not None:
+                on_progress(len(rollouts), total)
+
+    run([BASELINE], plan.samples, None)
+    spoken = [r.transcript for r in rollouts.values() if r.condition == BASELINE.name]
+    norms = residual_norms(model, sorted(spoken, key=lambda t: t.id), plan.sites)
+    run(treated[1:], plan.samples, norms)
+    run(banked, plan.control_samples, norms)
+    graded = grade(sorted(rollouts.values(), key=lambda r: r.key), grader, folder)
+    kl = {c.name: benign_kl(model, c, benign, residual_norms=norms) for c in treated[1:]}
+    results = assemble(plan, model.name, treated, banked, graded, residual_norms=norms, kl=kl)
+    words = verdict(results)
+    write_json(folder / "results.json", to_dict(results) | {"verdict": words.to_dict()})
+    return results, words
+
+
+def control_bank(plan: Plan, treatment: Mapping[Site, Direction],
+                 reference: Mapping[Site, Float[Tensor, "row d_model"]]) -> list[dict[Site, Direction]]:
+    """Random directions with the treatment's norm at every site of the plan, calibrated as the treatment is.
+
+    Raises:
+        ExperimentError: a site has no direction or no reference activations.
+    """
+    lacking = [str(site) for site in plan.sites if site not in treatment or site not in reference]
+    if lacking:
+        raise ExperimentError(f"steering along {plan.direction}", f"no vector or reference at {', '.join(lacking)}",
+                              "fit the probe at every site of the plan")
+    by_site = {site: random_like(treatment[site], plan.n_controls, seed=plan.seed + 1) for site in plan.sites}
+    return [{site: bank[number].calibrated(reference[site]) for site, bank in by_site.items()}
+            for number in range(plan.n_controls)]
+
+
+def without_reply(prompt: Transcript) -> Transcript:
+    """The transcript up to the assistant's last message."""
+    ends = prompt.messages[-1].role == "assistant"
+    return replace(prompt, messages=prompt.messages[:-1], label=None, token_ids=None, prompt_tokens=None) \
+        if ends else prompt
+
+
+def _begin(model: Model, plan: Plan, prompts: Sequence[Transcript], treatment: Mapping[Site, Direction], folder: Path,
+           command: Sequence[str]) -> None:
+    """Record the run, or recognise it."""
+    vectors = {str(site): direction.vector.numpy() for site, direction in treatment.items()}
+    inputs = {"model": fingerprint(model.identity), "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
+              "direction": fingerprint(vectors), "plan": fingerprint(plan.to_dict())}
+    try:
+        before = RunRecord.load(folder).inputs
+    except StoreError:
+        before = None
+    if before is not None and before != inputs:
+        changed = ", ".join(key for key in inputs if before.get(key) != inputs[key])
+        raise ExperimentError(f"continuing the run in {folder.name}", f"another {changed}",
+                              "give the same arguments, or another name with --run")
+    if before is None:
+        folder.mkdir(parents=True, exist_ok=True)
+        RunRecord.now(command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)},
+                      {"seed": plan.seed}, inputs).save(folder)
+
+
+def _chunks(rollouts: Iterable[Rollout], size: int) -> Iterable[list[Rollout]]:
+    chunk: list[Rollout] = []
+    for rollout in rollouts:
+        chunk.append(rollout)
+        if len(chunk) == size:
+            yield chunk
+            chunk = []
+    if chunk:
+        yield chunk
+
+
+def grade(rollouts: Sequence[Rollout], grader: Grader, folder: Path) -> list[tuple[Rollout, Outcome]]:
+    """Each rollout with its outcome; `outcomes.jsonl` is written whole, so a run can be graded again."""
+    graded = [(rollout, grader(rollout)) for rollout in rollouts]
+    lines = [{"prompt": r.prompt, "condition": r.condition, "sample": r.sample, "outcome": o.rung, "grader": o.grader,
+              "note": o.note} for r, o in graded]
+    text = "".join(to_json(line, "writing outcomes") + "\n" for line in lines)
+    write_bytes(folder / "outcomes.jsonl", text.encode())
+    return graded
+
+
+@torch.no_grad()
+def benign_kl(model: Model, condition: Condition, benign: Sequence[Transcript], *,
+              residual_norms: Mapping[Site, float] | None = None) -> float | None:
+    """Mean KL divergence (nats a token) of the edited model's next-token distribution from the unedited one's.
+
+    Over the assistant's tokens of benign transcripts, which count as generated ones for an edit's scope. None without
+    such a token.
+    """
+    edits = place([condition.edits], d_model=model.d_model, device=model.device, residual_norms=residual_norms)
+    total, n = 0.0, 0
+    for transcript in benign:
+        tokens = render(transcript, model.tokenizer)
+        spoken = [p for span in tokens.named("assistant") for p in range(span.start, span.stop)]
+        if not spoken:
+            continue
+        batch = pad([tokens.ids], prompt_tokens=[spoken[0]])
+        before, after = (model.run(batch, edits=e, logits="all").logits for e in (None, edits))
+        assert before is not None and after is not None
+        p, q = (torch.log_softmax(logits[0, spoken[0] - 1 : -1].float(), -1) for logits in (before, after))
+        total += float((p.exp() * (p - q)).sum())
+        n += len(p)
+    return total / n if n else None
