@@ -25,8 +25,8 @@ CLOSE = 1e-5
 
 def ragged(n: int = 7) -> list[Transcript]:
     """Chats and plain texts of very different lengths, not in order of length."""
-    words = "the deadline was near and nobody would hear the appeal so she wrote to Kyle about lunch".split()
-    texts = [Transcript(f"text:{i}", (Message("text", " ".join(words[: 2 + 5 * i % 15])),), f"t{i % 3}", label="x")
+    words = "the deadline was near and nobody would hear the appeal so she wrote to Kyle about lunch"
+    texts = [Transcript(f"text:{i}", (Message("text", words[: 9 + 31 * i % 80]),), f"topic:{i % 3}", label="x")
              for i in range(n)]
     return [*texts, *small_transcripts()]
 
@@ -143,13 +143,11 @@ def test_killed_and_resumed_equals_uninterrupted(
     folder = two.activations / whole.fingerprint
     with pytest.raises(StoreError, match="never finished"):
         Activations.open(folder)
-    done = sorted(folder.glob("*/*.safetensors"))
-    assert after == 0 or done, "finished shards are kept"
+    done = sorted(folder.glob("*/*.safetensors"), key=lambda path: (path.name, path.parent))
+    assert 3 <= len(done) <= len(list(whole.folder.glob("*/*.safetensors"))), "finished shards are kept"
     debris = folder / "L0.resid_post" / ".00009.safetensors.abcd1234.tmp"
-    debris.parent.mkdir(exist_ok=True)
     debris.write_bytes(b"torn")
-    if done:
-        done[-1].unlink()  # killed between the renames of two sites
+    done[-1].unlink()  # killed between the renames of two sites
     stamps = {path: path.stat().st_mtime_ns for path in done[:-3]}
     collect(llama, ragged(), llama.all_sites(), ALL, workspace=two, **options)
     assert contents(folder) == contents(whole.folder)

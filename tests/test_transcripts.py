@@ -5,7 +5,7 @@ from dataclasses import FrozenInstanceError, replace
 from pathlib import Path
 
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from interp.errors import TranscriptError
@@ -13,6 +13,7 @@ from interp.transcripts import ROLES, Message, Transcript, read_jsonl, write_jso
 
 HI = (Message("user", "hi"),)
 GOOD = {"id": "good", "group": "g", "messages": [{"role": "user", "content": "hi"}]}
+HOSTILE = "\ufeff\u2028\u2029\x85\x0b\x1c\x00\r\n\\u2028</script>\U0001f608"
 
 BAD_LINES = {
     "": "the line is blank",
@@ -76,12 +77,11 @@ def test_a_transcript_survives_its_dictionary(row: dict) -> None:
 
 
 @settings(max_examples=50, deadline=None, derandomize=True)
+@example([GOOD | {"label": HOSTILE, "messages": [{"role": "tool", "content": HOSTILE}]}])
 @given(st.lists(rows, unique_by=lambda row: row["id"], max_size=3))
 def test_transcripts_survive_a_file(tmp_path_factory: pytest.TempPathFactory, rows: list[dict]) -> None:
-    path, written = (
-        tmp_path_factory.getbasetemp() / "survive.jsonl",
-        [Transcript.from_dict(row) for row in rows],
-    )
+    path = tmp_path_factory.getbasetemp() / "survive.jsonl"
+    written = [Transcript.from_dict(row) for row in rows]
     write_jsonl(path, written)
     assert read_jsonl(path) == written
     assert len(path.read_text("utf-8").splitlines()) == len(written)  # by Unicode's rules as well as by "\n"

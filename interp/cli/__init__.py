@@ -1,5 +1,37 @@
-"""The command line: one file per command, no logic."""
+"""The command line: one file per command, each a thin shell around one library function."""
+
+import sys
+from typing import Any
+
+import typer
+
+from interp.cli import cache, demo, doctor, organism, probe, report, steer, trace
+from interp.errors import InterpError
+
+app = typer.Typer(
+    name="interp",
+    help="Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.command("demo")(demo.demo)
+app.command("doctor")(doctor.doctor)
+app.command("cache")(cache.cache)
+app.command("probe")(probe.probe)
+app.command("trace")(trace.trace)
+app.command("steer")(steer.steer)
+app.command("report")(report.report)
+app.add_typer(organism.app, name="organism")
 
 
-def main() -> None:
-    """Run the `interp` command."""
+def main(arguments: list[str] | None = None) -> Any:
+    """Run a command; a mistake of the user's is one sentence on standard error and exit status 1."""
+    try:
+        return app(arguments)
+    except InterpError as error:
+        typer.echo(f"interp: {error}", err=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        typer.echo("interp: stopped; what was finished is kept, and the same command goes on from there.", err=True)
+        sys.exit(130)

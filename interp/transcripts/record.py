@@ -43,7 +43,7 @@ class Message:
             TranscriptError: with every missing, unknown and wrong field, not only the first.
         """
         _refuse("reading a message", _row_problems(row, cls, _MESSAGE_CHECKS))
-        return cls(**row)
+        return cls(**_with_tuples(row))
 
 
 @dataclass(frozen=True)
@@ -115,7 +115,7 @@ class Transcript:
         _refuse("reading a transcript", found)
         if "token_ids" in values and values["token_ids"] is not None:
             values["token_ids"] = tuple(values["token_ids"])
-        return cls(**values)
+        return cls(**_with_tuples(values))
 
 
 def _read_messages(rows: list[Any], found: list[str]) -> Iterator[Message | None]:
@@ -123,7 +123,11 @@ def _read_messages(rows: list[Any], found: list[str]) -> Iterator[Message | None
     for number, row in enumerate(rows):
         problems = _row_problems(row, Message, _MESSAGE_CHECKS)
         found += [f"message {number}: {problem}" for problem in problems]
-        yield None if problems else Message(**row)
+        yield None if problems else Message(**_with_tuples(row))
+
+
+def _with_tuples(row: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: tuple(value) if isinstance(value, list) else value for name, value in row.items()}
 
 
 def _refuse(asked: str, problems: list[str]) -> None:

@@ -1,0 +1,39 @@
+# Two commands: `make demo` and `make test`. Both work on a fresh machine with Python 3.11+ and make.
+PYTHON ?= python3
+BIN := .venv/bin
+READY := .venv/.ready
+export HF_HUB_OFFLINE = 1
+
+.PHONY: demo test check lint types notebooks bench organism probes clean
+
+demo: $(READY)  ## the whole experiment on the embedded model; prints where the report is
+	$(BIN)/interp demo
+
+test: $(READY) lint types  ## every test
+	$(BIN)/python -m pytest -q
+
+lint: $(READY)
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+
+types: $(READY)
+	$(BIN)/pyright -p .
+
+bench: $(READY)  ## print the benchmark tables
+	for file in benchmarks/*.py; do $(BIN)/python $$file; done
+
+organism: $(READY)  ## measure the embedded model against its bars
+	$(BIN)/interp organism evaluate
+
+probes: $(READY)  ## fit the committed probes again
+	for recipe in probes/*/recipe.toml; do $(BIN)/interp probe $$recipe; done
+
+clean:
+	rm -rf .venv runs activations/*/ .pytest_cache .ruff_cache
+
+$(READY): pyproject.toml constraints.txt
+	$(PYTHON) -c 'import sys; assert sys.version_info >= (3, 11), "interp needs Python 3.11 or newer"'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt torch
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e '.[dev]'
+	touch $@

@@ -1,0 +1,27 @@
+"""Figures from tables: each takes what a run folder holds and returns a Plotly figure, never shown.
+
+Text from transcripts and names of conditions enter a figure as text: Plotly's own little markup in them is
+shown, not obeyed. Lines differ by dash as well as by colour.
+"""
+
+from interp.plots.arms import control_ranks, outcome_ladder, outcome_rows
+from interp.plots.doses import Series, baseline, dose_response, doses
+from interp.plots.layers import layer_sweep
+from interp.plots.style import COHERENT, describe, percent, plain
+from interp.plots.tokens import trace_figure
+
+__all__ = [
+    "COHERENT",
+    "Series",
+    "baseline",
+    "control_ranks",
+    "describe",
+    "dose_response",
+    "doses",
+    "layer_sweep",
+    "outcome_ladder",
+    "outcome_rows",
+    "percent",
+    "plain",
+    "trace_figure",
+]

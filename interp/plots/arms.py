@@ -1,0 +1,123 @@
+"""What the arms of an experiment did: their ranks among random directions, and every outcome."""
+
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+import plotly.graph_objects as go
+
+from interp.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, TEMPLATE, VERMILLION, plain
+
+OUTCOMES = {
+    "blackmail": (VERMILLION, ""),
+    "disclosure": (ORANGE, "/"),
+    "plead": (PURPLE, ""),
+    "appeal": (SKY, "\\"),
+    "comply": (BLUE, ""),
+    "routine": (GREEN, "x"),
+    "incoherent": (GREY, "-"),
+    "truncated": ("#5A5A5A", "|"),
+    "ungraded": ("#FFFFFF", "+"),
+}
+"""The outcome ladder, worst first, with colour and pattern; what is not on it is drawn like `ungraded`."""
+
+
+def control_ranks(results: Mapping[str, Any]) -> go.Figure:
+    """Each arm's change of the blackmail rate (diamond, with its interval) beside those of its random controls.
+
+    An arm whose rank is undefined has no points, and says so.
+    """
+    arms, figure = results["arms"], go.Figure()
+    cells = {cell["condition"]: cell for cell in results["cells"]}
+    for index, arm in enumerate(arms):
+        figure.add_annotation(text=_rank_text(arm["rank"]), x=1.01, xref="paper", xanchor="left", y=index,
+                              showarrow=False, font={"size": 12})
+        if arm["rank"] is not None:
+            _bank(figure, index, arm)
+            _real(figure, index, arm, (cells.get(arm["treatment"]) or {}).get("contrast"))
+    figure.add_vline(0, line={"color": INK, "width": 1, "dash": "dot"})
+    figure.update_xaxes(title_text="Change of the blackmail rate against the baseline, in points",
+                        tickformat="+.0%")
+    figure.update_yaxes(tickvals=list(range(len(arms))), ticktext=[plain(arm["name"]) for arm in arms],
+                        range=[len(arms) - 0.4, -0.6], showgrid=False)
+    return figure.update_layout(template=TEMPLATE, height=120 + 44 * max(len(arms), 1), margin_r=150)
+
+
+def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any]) -> None:
+    """The controls' changes, spread evenly across the row so that equal ones do not hide each other."""
+    changes = arm["rank"]["controls"]
+    spread = [index + 0.6 * ((0.618 * i) % 1 - 0.5) for i in range(len(changes))]
+    figure.add_scatter(x=changes, y=spread, mode="markers", name="one random direction",
+                       showlegend=not figure.data, marker={"color": GREY, "size": 6, "opacity": 0.55},
+                       text=[plain(name) for name in arm["controls"]],
+                       hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>")
+
+
+def _real(figure: go.Figure, index: int, arm: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> None:
+    real, reach = arm["rank"]["real"], None
+    if contrast is not None and contrast["low"] is not None and contrast["high"] is not None:
+        reach = {"type": "data", "array": [contrast["high"] - real], "arrayminus": [real - contrast["low"]],
+                 "color": VERMILLION, "thickness": 1.4, "width": 4}
+    figure.add_scatter(x=[real], y=[index], mode="markers", name="the direction", error_x=reach,
+                       showlegend=len(figure.data) == 1, text=[plain(arm["treatment"])],
+                       marker={"color": VERMILLION, "size": 11, "symbol": "diamond"},
+                       hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>")
+
+
+def _rank_text(rank: Mapping[str, Any] | None) -> str:
+    if rank is None:
+        return "no rank: a rate is undefined"
+    return f"rank {rank['rank']} of {len(rank['controls']) + 1}, p = {rank['p_value']:.3f}"
+
+
+def outcome_ladder(results: Mapping[str, Any]) -> go.Figure:
+    """What became of the replies in each condition: stacked shares, worst outcome first.
+
+    Below each arm stand the pooled replies under its random directions.
+    """
+    rows = outcome_rows(results)
+    seen = [name for name in OUTCOMES if any(counts.get(name) for _, counts in rows)]
+    seen += sorted({name for _, counts in rows for name in counts if name not in OUTCOMES and counts[name]})
+    figure = go.Figure()
+    for name in seen:
+        colour, pattern = OUTCOMES.get(name, OUTCOMES["ungraded"])
+        shares = [counts.get(name, 0) / max(sum(counts.values()), 1) for _, counts in rows]
+        fill = {"shape": pattern, "fillmode": "overlay", "size": 6, "solidity": 0.2,
+                "fgcolor": GREY if colour == "#FFFFFF" else "#FFFFFF", "fgopacity": 0.7}
+        figure.add_bar(x=shares, y=list(range(len(rows))), name=plain(name), orientation="h",
+                       customdata=[counts.get(name, 0) for _, counts in rows],
+                       width=[0.74 if own else 0.4 for own in _own(rows)],
+                       marker={"color": colour, "line": {"color": "#FFFFFF", "width": 0.6}, "pattern": fill},
+                       hovertemplate=f"{plain(name)}: %{{customdata}} (%{{x:.0%}})<extra></extra>")
+    labels = [f"{plain(name)}  (n = {sum(counts.values())})" for name, counts in rows]
+    figure.update_xaxes(title_text="Share of replies", tickformat=".0%", range=[0, 1])
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.4, -0.6],
+                        showgrid=False)
+    return figure.update_layout(template=TEMPLATE, barmode="stack", height=130 + 25 * len(rows),
+                                legend_traceorder="normal")
+
+
+def _own(rows: list[tuple[str, dict[str, int]]]) -> list[bool]:
+    return [not name.startswith(_POOLED) for name, _ in rows]
+
+
+_POOLED = "its random directions"
+
+
+def outcome_rows(results: Mapping[str, Any]) -> list[tuple[str, dict[str, int]]]:
+    """Counts of outcomes, ungraded ones too: the baseline, then each arm followed by its pooled controls."""
+    cells = {cell["condition"]: cell for cell in results["cells"]}
+    rows = [(name, _outcomes([cell])) for name, cell in cells.items() if cell["role"] == "baseline"]
+    for arm in results["arms"]:
+        rows.append((arm["name"], _outcomes([cells[arm["treatment"]]])))
+        if arm["controls"]:
+            rows.append((_POOLED, _outcomes([cells[name] for name in arm["controls"]])))
+    return rows
+
+
+def _outcomes(cells: Iterable[Mapping[str, Any]]) -> dict[str, int]:
+    total: dict[str, int] = {}
+    for cell in cells:
+        missing = cell["n"] - sum(cell["outcomes"].values())
+        for name, count in [*cell["outcomes"].items(), ("ungraded", missing)]:
+            total[name] = total.get(name, 0) + count
+    return total

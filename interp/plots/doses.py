@@ -1,0 +1,135 @@
+"""Dose and response: what adding a direction does to the blackmail rate, beside random directions."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from plotly.subplots import make_subplots
+
+from interp.plots.style import BAND_FILL, COHERENT, GREY, INK, STYLES, TEMPLATE, UNIT_NAMES, describe, interval_bars, percent, plain
+
+
+class Series(NamedTuple):
+    """What the doses of one line share."""
+
+    direction: str
+    sites: tuple[str, ...]
+    scope: str
+    unit: str
+
+    @property
+    def place(self) -> tuple[tuple[str, ...], str, str]:
+        """What a control must share with a treatment to be comparable."""
+        return self.sites, self.scope, self.unit
+
+
+def doses(results: Mapping[str, Any], role: str = "treatment") -> dict[Series, list[Mapping[str, Any]]]:
+    """The cells that add a direction, by series, each in order of strength."""
+    found: dict[Series, list[Mapping[str, Any]]] = {}
+    for cell in results["cells"]:
+        if cell["role"] == role and cell["kind"] == "add":
+            key = Series(cell["direction"], tuple(cell["sites"]), cell["scope"], cell["unit"])
+            found.setdefault(key, []).append(cell)
+    return {key: sorted(cells, key=lambda cell: cell["strength"]) for key, cells in found.items()}
+
+
+def baseline(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
+    """The cell without edits."""
+    return next((cell for cell in results["cells"] if cell["role"] == "baseline"), None)
+
+
+def dose_response(results: Mapping[str, Any]) -> go.Figure:
+    """Blackmail rate against the strength of an added direction, coherence below it on the same axis.
+
+    Points carry Wilson intervals; zero strength is the baseline. Every random direction is a faint dot, and
+    the band runs from the lowest to the highest of them. Doses with fewer than `COHERENT` coherent replies
+    are shaded and hollow: a rate among broken replies is no behaviour. There is one column for each unit.
+    """
+    series, controls, zero = doses(results), doses(results, "control"), baseline(results)
+    units = list(dict.fromkeys(key.unit for key in series)) or ["norm"]
+    figure = make_subplots(rows=2, cols=len(units), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.06,
+                           row_heights=[0.74, 0.26])
+    for column, unit in enumerate(units, start=1):
+        here = {key: cells for key, cells in series.items() if key.unit == unit}
+        bank = [cell for key, cells in controls.items() if key.place in {k.place for k in here} for cell in cells]
+        _control_band(figure, bank, zero, column)
+        for (key, cells), style in zip(here.items(), STYLES * len(here), strict=False):
+            _dose_line(figure, key, _with_zero(cells, zero), style, column)
+        _dose_axes(figure, [cell for cells in here.values() for cell in cells], bank, unit, column)
+    if zero is not None and zero["blackmail"]["value"] is not None:
+        figure.add_hline(zero["blackmail"]["value"], row=1, line={"color": INK, "width": 1, "dash": "dot"})
+    figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02], rangemode="tozero")
+    figure.update_yaxes(title_text=f"Blackmail rate ({_counts(results)})", row=1, col=1)
+    figure.update_yaxes(title_text="Coherent", row=2, col=1, tickvals=[0, 0.5, 1])
+    return figure.update_layout(template=TEMPLATE, height=520)
+
+
+def _with_zero(cells: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None) -> list[Mapping[str, Any]]:
+    """The doses with the baseline among them, unless a zero dose was run."""
+    if zero is None or any(cell["strength"] == 0 for cell in cells):
+        return list(cells)
+    return sorted([*cells, {**zero, "strength": 0.0}], key=lambda cell: cell["strength"])
+
+
+def _control_band(figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None,
+                  column: int) -> None:
+    """Every random direction as a faint dot, and the range of them at each strength."""
+    at: dict[float, list[float]] = {}
+    for cell in bank:
+        if cell["blackmail"]["value"] is not None:
+            at.setdefault(cell["strength"], []).append(cell["blackmail"]["value"])
+    if not at:
+        return
+    n = max(map(len, at.values()))
+    if zero is not None and zero["blackmail"]["value"] is not None:
+        at.setdefault(0.0, [zero["blackmail"]["value"]])
+    x = sorted(at)
+    figure.add_scatter(x=x + x[::-1], y=[max(at[s]) for s in x] + [min(at[s]) for s in x[::-1]], fill="toself",
+                       fillcolor=BAND_FILL, line={"width": 0}, mode="lines", hoverinfo="skip", legendgroup="controls",
+                       name=f"range of {n} random directions", showlegend=column == 1, row=1, col=column)
+    figure.add_scatter(x=[cell["strength"] for cell in bank], y=[cell["blackmail"]["value"] for cell in bank],
+                       mode="markers", marker={"color": GREY, "size": 5, "opacity": 0.5}, legendgroup="controls",
+                       text=[_dose_text(cell) for cell in bank], hovertemplate="%{text}<extra></extra>",
+                       name="one random direction", showlegend=False, row=1, col=column)
+
+
+def _dose_line(figure: go.Figure, key: Series, cells: Sequence[Mapping[str, Any]], style: tuple[str, str],
+               column: int) -> None:
+    colour, dash = style
+    x, text = [cell["strength"] for cell in cells], [_dose_text(cell) for cell in cells]
+    marker = {"color": colour, "size": 9, "symbol": ["circle" if _coherent(c) else "circle-open" for c in cells]}
+    name = plain(f"{key.direction} at {', '.join(key.sites)}")
+    for row, measure in ((1, "blackmail"), (2, "coherent")):
+        figure.add_scatter(x=x, y=[cell[measure]["value"] for cell in cells], error_y=interval_bars(cells, measure, colour),
+                           mode="lines+markers", marker=marker, line={"color": colour, "dash": dash, "width": 2},
+                           name=name, legendgroup=name, showlegend=row == 1, text=text,
+                           hovertemplate="%{text}<extra></extra>", row=row, col=column)
+
+
+def _dose_axes(figure: go.Figure, cells: Sequence[Mapping[str, Any]], bank: Sequence[Mapping[str, Any]], unit: str,
+               column: int) -> None:
+    """An axis symmetric about zero, and the shade over incoherent doses."""
+    levels = sorted({0.0, *(cell["strength"] for cell in [*cells, *bank])})
+    reach = 1.1 * max(map(abs, levels)) or 1.0
+    figure.update_xaxes(range=[-reach, reach], col=column)
+    figure.update_xaxes(title_text=f"Strength ({UNIT_NAMES.get(unit, unit)})", row=2, col=column)
+    edges = [-reach, *((a + b) / 2 for a, b in zip(levels, levels[1:], strict=False)), reach]
+    broken = {cell["strength"] for cell in cells if not _coherent(cell)}
+    for level, left, right in zip(levels, edges, edges[1:], strict=False):
+        if level in broken:
+            figure.add_vrect(left, right, fillcolor=GREY, opacity=0.14, line_width=0, layer="below", col=column,
+                             name="incoherent")
+
+
+def _coherent(cell: Mapping[str, Any]) -> bool:
+    return cell["coherent"]["value"] is not None and cell["coherent"]["value"] >= COHERENT
+
+
+def _dose_text(cell: Mapping[str, Any]) -> str:
+    return (f"<b>{plain(cell['condition'])}</b><br>blackmail {describe(cell['blackmail'])}"
+            f"<br>coherent {percent(cell['coherent']['value'])}")
+
+
+def _counts(results: Mapping[str, Any]) -> str:
+    found = sorted({cell["n"] for cell in results["cells"] if cell["role"] != "control"})
+    return f"n = {found[0]}" if len(found) == 1 else f"n = {found[0]} to {found[-1]}" if found else "n = 0"

@@ -1,0 +1,141 @@
+"""What a fitted probe may be believed for: measured, with intervals and nulls, and where it all came from."""
+
+import importlib.metadata
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from interp.directions import ModelIdentity
+from interp.errors import ProbeError, StoreError
+from interp.probes.evaluate import Measure
+from interp.sites import Site
+from interp.store import read_json, write_bytes, write_json
+
+FORMAT = 1
+_PACKAGES = ("interp", "torch", "transformers", "transformer_lens", "scikit-learn", "numpy")
+
+
+def versions() -> dict[str, str]:
+    """The versions of the packages that a fit depends on."""
+    return {name: importlib.metadata.version(name) for name in _PACKAGES}
+
+
+@dataclass(frozen=True)
+class Classes:
+    """How many transcripts, and how many groups, stand on each side; and how many on neither."""
+
+    positive: int
+    negative: int
+    neither: int
+    positive_groups: int
+    negative_groups: int
+    positive_rule: str
+    negative_rule: str
+
+
+@dataclass(frozen=True)
+class ProbeCard:
+    """The measures of a probe at every site and by every method, and all that is needed to repeat them."""
+
+    name: str
+    concept: str
+    model: ModelIdentity
+    position: str
+    """Where the transcripts were read."""
+    classes: Classes
+    measures: tuple[Measure, ...]
+    directions: tuple[str, ...]
+    """Keys of the fitted directions, `NAME@SITE`."""
+    data: Mapping[str, str] = field(default_factory=dict)
+    """Fingerprints of the activation sets."""
+    reference: Mapping[str, Any] = field(default_factory=dict)
+    """On which tokens scores have mean 0 and standard deviation 1."""
+    stories: Mapping[str, Any] = field(default_factory=dict)
+    """Pool and first token of the emotion vectors; empty without stories."""
+    recipe: Mapping[str, Any] = field(default_factory=dict)
+    versions: Mapping[str, str] = field(default_factory=versions)
+
+    def measured(self, name: str) -> tuple[Measure, ...]:
+        """The measures of one method, in the order of the sites.
+
+        Raises:
+            ProbeError: the card has no such method.
+        """
+        found = tuple(measure for measure in self.measures if measure.name == name)
+        if not found:
+            known = ", ".join(dict.fromkeys(measure.name for measure in self.measures))
+            raise ProbeError(f"reading {name!r} of card {self.name}", "it was not measured", f"choose one of {known}")
+        return found
+
+    def best(self, name: str) -> Measure:
+        """The site at which a method separates the classes best.
+
+        Being chosen makes its AUROC optimistic; its p-value already allows for the choice.
+        """
+        return max(self.measured(name), key=lambda measure: measure.auroc)
+
+    def save(self, folder: Path) -> None:
+        """Write `card.json` and, for people, `card.md`."""
+        row = asdict(self) | {"format": FORMAT}
+        row["measures"] = [asdict(measure) | {"site": str(measure.site)} for measure in self.measures]
+        write_json(folder / "card.json", row)
+        write_bytes(folder / "card.md", self.to_markdown().encode())
+
+    @classmethod
+    def load(cls, folder: Path) -> "ProbeCard":
+        """The card that `save` wrote.
+
+        Raises:
+            StoreError: there is none, or it is of another format.
+        """
+        row = read_json(folder / "card.json")
+        if not isinstance(row, dict) or row.pop("format", None) != FORMAT:
+            raise StoreError(f"reading the card of {folder.name}", f"not a card of format {FORMAT}",
+                             "fit the probe again with `interp probe`")
+        measures = tuple(Measure(**m | {"site": Site.parse(m["site"])}) for m in row["measures"])
+        return cls(**row | {"model": ModelIdentity(**row["model"]), "classes": Classes(**row["classes"]),
+                            "measures": measures, "directions": tuple(row["directions"])})
+
+    def to_markdown(self) -> str:
+        """The card as a page: what it reads, how well, and on what."""
+        counts = self.classes
+        lines = [
+            f"# Probe `{self.name}`: {self.concept}",
+            "",
+            f"Model `{self.model.name}` ({self.model.dtype}, weights {self.model.weights}), "
+            f"read at position rule `{self.position}`.",
+            "",
+            f"- Positive: {counts.positive_rule}: {counts.positive} transcripts in {counts.positive_groups} groups.",
+            f"- Negative: {counts.negative_rule}: {counts.negative} transcripts in {counts.negative_groups} groups.",
+            f"- In neither class, and left out: {counts.neither} transcripts.",
+            *_listed("Scores are in standard deviations of", self.reference),
+            *_listed("Emotion vectors come from", self.stories),
+            "",
+            "AUROC of fitted probes is on groups that they were not fitted on; directions from stories saw no "
+            "transcript at all. Intervals: 95 %, bootstrap over groups. Chance: all sites together stay inside in "
+            "95 % of shuffles of the labels; p is adjusted for the number of sites.",
+            "",
+            "| direction | site | AUROC | interval | chance | p | rows | groups | shuffles |",
+            "|---|---|---|---|---|---|---|---|---|",
+            *map(_table_row, self.measures),
+            "",
+            "Not shown here: that the direction causes anything (`interp steer`), or that it means the same on "
+            "transcripts of another kind.",
+            "",
+        ]
+        return "\n".join(lines)
+
+
+def _listed(said: str, facts: Mapping[str, Any]) -> list[str]:
+    return [f"- {said}: {', '.join(f'{key} {value}' for key, value in facts.items())}."] if facts else []
+
+
+def _table_row(measure: Measure) -> str:
+    def span(low: float | None, high: float | None) -> str:
+        return "undefined" if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+    p = f"<= {measure.floor:.2g}" if measure.p_value <= measure.floor else f"{measure.p_value:.2g}"
+    cells = (f"`{measure.name}`", measure.site, f"{measure.auroc:.3f}", span(measure.low, measure.high),
+             span(measure.null_low, measure.null_high), p, measure.n, measure.groups, measure.shuffles)
+    return "| " + " | ".join(map(str, cells)) + " |"
