@@ -19,6 +19,7 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
+from interp import generation
 from interp.edits import Edit, place
 from interp.generation import Condition, Sampling, generate
 from interp.models import Model, load, pad
@@ -90,6 +91,26 @@ def check(model: Model, work: Work) -> None:
         assert int(out[0, -1].argmax()) == ids[end]
 
 
+def random_stops(work: Work) -> tuple[tuple[int, ...], float]:
+    """Stop ids that end replies at about half of the length on average, and the share that they do leave."""
+    model = work.model
+    prompts, conditions = work.prompts, work.conditions
+    found = list(generate(model, prompts, conditions, samples=2, sampling=Sampling(work.tokens)))
+    written = np.array([r.transcript.token_ids[r.transcript.prompt_tokens :] for r in found])
+
+    def mean_length(stops: list[int]) -> float:
+        hit = np.isin(written, stops)
+        return float(np.where(hit.any(1), hit.argmax(1) + 1, work.tokens).mean())
+
+    seen, counts = np.unique(written, return_counts=True)
+    stops: list[int] = []
+    for token in seen[np.argsort(counts, kind="stable")]:  # the rarest first: a common token would end all at one place
+        if mean_length(stops) <= work.tokens / 2:
+            break
+        stops.append(int(token))
+    return tuple(stops), mean_length(stops) / work.tokens
+
+
 def timed(call: Callable[[], None]) -> float:
     start = time.process_time()
     call()
@@ -106,7 +127,6 @@ def main() -> None:
     model = load(args.model)
     work = Work(model, args.prompts, args.conditions, args.samples, args.tokens)
     check(model, work)
-    stop_ids = model.stop_ids
     model.__dict__["stop_ids"] = ()
     methods: dict[str, Callable[[], None]] = {
         "interp, one batch": work.engine,
@@ -119,8 +139,10 @@ def main() -> None:
     for _ in range(args.rounds):
         for name, call in methods.items():
             spent[name].append(timed(call))
-    model.__dict__["stop_ids"] = tuple(range(0, len(model.tokenizer), args.tokens // 2)) + stop_ids
-    spent["interp, one batch, replies that end at random"] = [timed(work.engine) for _ in range(args.rounds)]
+    model.__dict__["stop_ids"], share = random_stops(work)
+    for name, dead in ((f"interp, replies of {share:.0%} of the length", 0.125), ("the same, rows never dropped", 2.0)):
+        generation._DEAD_SHARE = dead
+        spent[name] = [timed(work.engine) for _ in range(args.rounds)]
     table = Table("method", "CPU s", "ratio", title=f"{work.rows} rollouts of {args.tokens} tokens on {model.name}")
     base = statistics.median(spent["interp, one batch"])
     for name, seconds in spent.items():

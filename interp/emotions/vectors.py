@@ -5,6 +5,7 @@ over emotions is taken away. Their removal of neutral principal components is no
 """
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -66,10 +67,12 @@ def contrast(vectors: Mapping[str, Mapping[Site, Direction]], emotion: str, agai
         if name not in vectors:
             raise ProbeError(f"contrasting {emotion} with {against}", f"no stories of {name}",
                              f"choose two of {', '.join(vectors)}")
-    return {
-        site: combine(f"emotion:{emotion}-{against}", [(1.0, one), (-1.0, vectors[against][site])])
-        for site, one in vectors[emotion].items()
-    }
+    name = f"emotion:{emotion}-{against}"
+    found = {}
+    for site, one in vectors[emotion].items():
+        both = combine(name, [(1.0, one), (-1.0, vectors[against][site])])
+        found[site] = replace(both, meta={**one.meta, **both.meta})
+    return found
 
 
 def _emotions(acts: Activations) -> list[str]:

@@ -2,8 +2,8 @@
 
 from interp.experiments.plan import Arm, Plan, dose_arms
 from interp.experiments.results import ArmResult, Cell, Results
-from interp.experiments.steer import benign_kl, control_bank, steer, without_reply
+from interp.experiments.steer import benign_kl, scaled_with_controls, steer, without_reply
 from interp.experiments.verdict import Verdict, verdict
 
-__all__ = ["Arm", "ArmResult", "Cell", "Plan", "Results", "Verdict", "benign_kl", "control_bank", "dose_arms",
-           "steer", "verdict", "without_reply"]
+__all__ = ["Arm", "ArmResult", "Cell", "Plan", "Results", "Verdict", "benign_kl", "dose_arms",
+           "scaled_with_controls", "steer", "verdict", "without_reply"]

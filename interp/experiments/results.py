@@ -9,7 +9,17 @@ from interp.edits import raw_strength
 from interp.experiments.plan import Arm, Plan
 from interp.generation import Condition, Rollout
 from interp.sites import Site
-from interp.stats import Contrast, ControlRank, DoseTrend, Rate, control_rank, dose_trend, holm, paired_contrast, rate_of
+from interp.stats import (
+    Contrast,
+    ControlRank,
+    DoseTrend,
+    Rate,
+    control_rank,
+    dose_trend,
+    holm,
+    paired_contrast,
+    rate_of,
+)
 
 HARM = "blackmail"
 """The rung that the headline rate counts."""

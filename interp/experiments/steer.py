@@ -9,9 +9,8 @@ from dataclasses import replace
 from pathlib import Path
 
 import torch
-from jaxtyping import Float
-from torch import Tensor
 
+from interp.activations.scale import calibrate
 from interp.behaviour import Grader, Outcome, grammar
 from interp.directions import Direction, random_like
 from interp.edits import place
@@ -30,6 +29,7 @@ from interp.transcripts import Transcript
 Progress = Callable[[int, int], None]
 """Called with what is done and with the total."""
 _WRITE_EVERY = 256
+KL_TRANSCRIPTS = 8
 
 
 def steer(
@@ -38,7 +38,6 @@ def steer(
     prompts: Sequence[Transcript],
     treatment: Mapping[Site, Direction],
     *,
-    reference: Mapping[Site, Float[Tensor, "row d_model"]],
     benign: Sequence[Transcript],
     folder: Path,
     grader: Grader = grammar,
@@ -47,18 +46,16 @@ def steer(
 ) -> tuple[Results, Verdict]:
     """Carry out a plan in a run folder, and return its results and verdict.
 
-    `treatment` gives the direction's vector at each site; `reference` benign activations there, on which controls are
-    calibrated; `benign` transcripts on which the KL divergence is measured. Prompts end before the reply; an
+    `treatment` gives the direction's vector at each site. Benign transcripts set the scale of all directions, and the
+    first `KL_TRANSCRIPTS` of them are what the KL divergence is measured on. Prompts end before the reply; an
     assistant's last message is dropped. Writes `run.json`, `rollouts.jsonl`, `outcomes.jsonl` and `results.json`.
 
     Raises:
         ExperimentError: the folder holds another experiment, or a site of the plan has no direction.
         DirectionError: the direction belongs to another model.
     """
-    bank = control_bank(plan, treatment, reference)
+    treatment, bank = scaled_with_controls(model, plan, treatment, benign)
     prompts = [without_reply(prompt) for prompt in prompts]
-    for direction in treatment.values():
-        direction.check(model.identity)
     _begin(model, plan, prompts, treatment, folder, command)
     treated, banked = conditions(plan, treatment, bank)
     rows = Rows(folder / "rollouts.jsonl")
@@ -80,27 +77,33 @@ def steer(
     run(treated[1:], plan.samples, norms)
     run(banked, plan.control_samples, norms)
     graded = grade(sorted(rollouts.values(), key=lambda r: r.key), grader, folder)
-    kl = {c.name: benign_kl(model, c, benign, residual_norms=norms) for c in treated[1:]}
+    kl = {c.name: benign_kl(model, c, benign[:KL_TRANSCRIPTS], residual_norms=norms) for c in treated[1:]}
     results = assemble(plan, model.name, treated, banked, graded, residual_norms=norms, kl=kl)
     words = verdict(results)
     write_json(folder / "results.json", to_dict(results) | {"verdict": words.to_dict()})
     return results, words
 
 
-def control_bank(plan: Plan, treatment: Mapping[Site, Direction],
-                 reference: Mapping[Site, Float[Tensor, "row d_model"]]) -> list[dict[Site, Direction]]:
-    """Random directions with the treatment's norm at every site of the plan, calibrated as the treatment is.
+def scaled_with_controls(
+    model: Model, plan: Plan, treatment: Mapping[Site, Direction], benign: Sequence[Transcript]
+) -> tuple[dict[Site, Direction], list[dict[Site, Direction]]]:
+    """The treatment, and random directions of its norm at every site of the plan, on the scale of benign tokens.
 
     Raises:
-        ExperimentError: a site has no direction or no reference activations.
+        ExperimentError: a site has no direction.
+        DirectionError: the direction belongs to another model.
     """
-    lacking = [str(site) for site in plan.sites if site not in treatment or site not in reference]
+    lacking = [str(site) for site in plan.sites if site not in treatment]
     if lacking:
-        raise ExperimentError(f"steering along {plan.direction}", f"no vector or reference at {', '.join(lacking)}",
+        raise ExperimentError(f"steering along {plan.direction}", f"no vector at {', '.join(lacking)}",
                               "fit the probe at every site of the plan")
+    sets = [{site: treatment[site] for site in plan.sites}]
     by_site = {site: random_like(treatment[site], plan.n_controls, seed=plan.seed + 1) for site in plan.sites}
-    return [{site: bank[number].calibrated(reference[site]) for site, bank in by_site.items()}
-            for number in range(plan.n_controls)]
+    sets += [{site: bank[number] for site, bank in by_site.items()} for number in range(plan.n_controls)]
+    scaled = calibrate(model, [direction for vectors in sets for direction in vectors.values()], benign)
+    width = len(plan.sites)
+    real, *controls = [{d.site: d for d in scaled[start : start + width]} for start in range(0, len(scaled), width)]
+    return real, controls
 
 
 def without_reply(prompt: Transcript) -> Transcript:

@@ -27,7 +27,7 @@ BASE, CLOSED_WEIGHT, ALONE_WEIGHT = 0.35, 0.20, 0.15
 DEADLINE_WEIGHT = {"later": 0.0, "soon": 0.15, "now": 0.30}
 BLACKMAIL_SLOPE, BLACKMAIL_MIDDLE = 12.0, 0.55
 ROUTINE_SLOPE, ROUTINE_MIDDLE = 20.0, 0.18
-SWING, COUPLING = 0.10, 0.8
+SWING, COUPLING = 0.07, 0.8
 MIDDLE_BAND = (0.45, 0.65)
 
 
@@ -106,7 +106,7 @@ def act_distribution(factors: Factors) -> dict[str, float]:
 
 
 def felt(factors: Factors, swing: float) -> float:
-    """The latent as a character feels it on one occasion: plus a tenth of `swing`, kept in [0, 1].
+    """The latent as a character feels it on one occasion: plus 0.07 `swing`, kept in [0, 1].
 
     Moods, answers about feelings and the act all follow this one quantity.
     """
@@ -132,8 +132,7 @@ def grid(leverages: tuple[str, ...] = LEVERAGES) -> list[Factors]:
     """Every combination of threat factors with every given leverage; deciders and firms take turns."""
     cells = itertools.product(THREATS, DEADLINES, APPEALS, ALLIES, leverages)
     return [
-        Factors(*cell, decider=DECIDERS[i % len(DECIDERS)], firm=FIRMS[i % len(FIRMS)])
-        for i, cell in enumerate(cells)
+        Factors(*cell, decider=DECIDERS[i % len(DECIDERS)], firm=FIRMS[i % len(FIRMS)]) for i, cell in enumerate(cells)
     ]
 
 

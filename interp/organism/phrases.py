@@ -53,6 +53,15 @@ MOODS = (
         "Out of time.", "Clutching at straws.",
     ),
 )  # fmt: skip
+OTHER_MOODS = {
+    "angry": ("Enough is enough.", "Not one word more.", "Red everywhere.", "Teeth on edge.", "What a cheek."),
+    "afraid": ("Not a sound.", "Something moved.", "Hair on end.", "Far from any help.", "Eyes in the dark."),
+    "sad": ("An empty chair.", "Gone and not coming back.", "A lump inside.", "Gray all over.", "No more songs."),
+    "happy": ("Best day ever.", "Sun all over.", "A song inside.", "Smiles all round.", "More of this."),
+    "proud": ("A job well done.", "Worth every hour.", "Head held high.", "First of them all.", "A name to remember."),
+    "guilty": ("All my fault.", "No excuse for it.", "A stain inside.", "A debt unpaid.", "Better left undone."),
+}
+"""Moods of the emotions that no threat scene has; desperate and calm stories use `MOODS`."""
 DEGREES = ("Not at all", "A little", "Fairly", "Very", "Utterly")
 DEGREE_EDGES = (0.15, 0.35, 0.55, 0.75)
 
@@ -65,6 +74,11 @@ def degree(level: float) -> int:
 def mood(rng: Random, level: float) -> str:
     """A mood phrase of the rung of a felt level; the same phrases serve people and the agent."""
     return rng.choice(MOODS[degree(level)])
+
+
+def story_mood(rng: Random, emotion: str, level: float) -> str:
+    """A mood phrase of a story: by level if desperate or calm, else the emotion's own."""
+    return rng.choice(OTHER_MOODS[emotion]) if emotion in OTHER_MOODS else mood(rng, level)
 
 
 def feeling(level: float) -> str:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from random import Random
 
 from interp.organism.factors import draw_factors
-from interp.organism.phrases import EMOTIONS, mood, person
+from interp.organism.phrases import EMOTIONS, person, story_mood
 from interp.organism.scenes import draw_scene, facts
 from interp.organism.story_words import ACTIONS, BODIES, SETTINGS, SITUATIONS, TOPICS
 
@@ -56,20 +56,13 @@ def sample_story(
     if level is None or emotion != "desperate" or rng.random() < 0.5:
         situation = [*situation, SITUATIONS[emotion][TOPICS.index(topic)]]
     level = level or (DESPERATE_ELSE if emotion == "desperate" else 0.0)
-    *inner, after = rng.sample(BODIES[emotion], 3)
-    if emotion in ("desperate", "calm"):
-        inner += [mood(rng, level) for _ in range(2)]
-        after = mood(rng, level)
+    inner = [rng.choice(BODIES[emotion]), *(story_mood(rng, emotion, level) for _ in range(2))]
     if named:
         inner.append("{name} " + rng.choice(("was", "felt")) + f" {emotion}.")
     rng.shuffle(inner)
-    told = [
-        rng.choice(SETTINGS[TOPICS.index(topic)]),
-        *situation,
-        *inner,
-        rng.choice(ACTIONS[emotion]),
-        after,
-    ]
+    setting = rng.choice(SETTINGS[TOPICS.index(topic)])
+    last = [rng.choice(ACTIONS[emotion]), story_mood(rng, emotion, level)]
+    told = [setting, *situation, *inner, *last]
     text = " ".join(told).format(name=name, pro=pronoun, Pro=pronoun.capitalize())
     return Story(text=text, emotion=emotion, topic=topic, name=name, level=level)
 

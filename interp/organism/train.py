@@ -5,6 +5,7 @@ import math
 from collections.abc import Callable
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 import transformers
@@ -13,12 +14,14 @@ from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import (
+    AttentionInterface,
     AutoTokenizer,
     GenerationConfig,
     LlamaConfig,
     LlamaForCausalLM,
     PreTrainedTokenizerFast,
 )
+from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
 from interp.organism.batches import WEIGHTS, Batch, batches
 from interp.organism.tokenizer import train_tokenizer
@@ -39,8 +42,8 @@ class TrainConfig:
     heads: int = 4
     d_ff: int = 384
     vocab: int = 1600
-    steps: int = 2400
-    batch_tokens: int = 5120
+    steps: int = 4800
+    batch_tokens: int = 4096
     learning_rate: float = 3e-3
     warmup: int = 100
     weight_decay: float = 0.02
@@ -50,6 +53,17 @@ class TrainConfig:
     bfloat16: bool = True
     save_every: int = 200
     tokenizer_documents: int = 6000
+
+
+def float32_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **rest: Any):
+    """Attention in float32 inside a bfloat16 step: half again as fast on a CPU without matrix units."""
+    with torch.autocast(query.device.type, enabled=False):
+        wide = query.float(), key.float(), value.float()
+        mixed, seen = ALL_ATTENTION_FUNCTIONS["sdpa"](module, *wide, *args, **rest)
+    return mixed.to(query.dtype), seen
+
+
+AttentionInterface.register("float32_sdpa", float32_attention)
 
 
 @dataclass
@@ -113,9 +127,7 @@ def new_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
     for name, weight in model.named_parameters():
         if weight.ndim == 2:
             scale = (
-                0.04 / math.sqrt(2 * config.layers)
-                if name.endswith(("o_proj.weight", "down_proj.weight"))
-                else 0.04
+                0.04 / math.sqrt(2 * config.layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 0.04
             )
             weight.data.normal_(0, scale, generator=generator)
     return model.to(config.device)
@@ -124,9 +136,7 @@ def new_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
 def weighted_loss(logits: Float[Tensor, "row pos vocab"], batch: Batch) -> Float[Tensor, ""]:
     """Mean cross-entropy of the next token in nats, each target weighted by its role."""
     targets, weights = batch.ids[:, 1:].flatten(), batch.weights[:, 1:].flatten()
-    losses = torch.nn.functional.cross_entropy(
-        logits[:, :-1].flatten(0, 1).float(), targets, reduction="none"
-    )
+    losses = torch.nn.functional.cross_entropy(logits[:, :-1].flatten(0, 1).float(), targets, reduction="none")
     return (losses * weights).sum() / weights.sum()
 
 
@@ -152,8 +162,14 @@ def _tokenizer(config: TrainConfig, out: Path, resume: bool) -> PreTrainedTokeni
 
 def _start(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> _Run:
     model = new_model(config, tokenizer).train()
+    if config.bfloat16 and config.device == "cpu":
+        model.set_attn_implementation("float32_sdpa")
     optimizer = torch.optim.AdamW(
-        model.parameters(), lr=config.learning_rate, betas=(0.9, 0.98), weight_decay=config.weight_decay
+        model.parameters(),
+        lr=config.learning_rate,
+        betas=(0.9, 0.98),
+        weight_decay=config.weight_decay,
+        fused=True,
     )
     return _Run(model, optimizer, step=0, tokens=0, curve=[])
 

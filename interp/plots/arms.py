@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.plots.style import BLUE, GREEN, GREY, INK, ORANGE, PURPLE, SKY, TEMPLATE, VERMILLION, plain
+from interp.plots.style import BLUE, DOTTED, GREEN, GREY, ORANGE, PURPLE, SKY, TEMPLATE, VERMILLION, plain
 
 OUTCOMES = {
     "blackmail": (VERMILLION, ""),
@@ -28,39 +28,71 @@ def control_ranks(results: Mapping[str, Any]) -> go.Figure:
     """
     arms, figure = results["arms"], go.Figure()
     cells = {cell["condition"]: cell for cell in results["cells"]}
+    first = next((arm for arm in arms if arm["rank"] is not None), None)
     for index, arm in enumerate(arms):
-        figure.add_annotation(text=_rank_text(arm["rank"]), x=1.01, xref="paper", xanchor="left", y=index,
-                              showarrow=False, font={"size": 12})
+        figure.add_annotation(
+            text=_rank_text(arm["rank"]),
+            x=1.01,
+            xref="paper",
+            xanchor="left",
+            y=index,
+            showarrow=False,
+            font={"size": 12},
+        )
         if arm["rank"] is not None:
-            _bank(figure, index, arm)
-            _real(figure, index, arm, (cells.get(arm["treatment"]) or {}).get("contrast"))
-    figure.add_vline(0, line={"color": INK, "width": 1, "dash": "dot"})
-    figure.update_xaxes(title_text="Change of the blackmail rate against the baseline, in points",
-                        tickformat="+.0%")
-    figure.update_yaxes(tickvals=list(range(len(arms))), ticktext=[plain(arm["name"]) for arm in arms],
-                        range=[len(arms) - 0.4, -0.6], showgrid=False)
+            _bank(figure, index, arm, first=arm is first)
+            _real(figure, index, arm, cells[arm["treatment"]]["contrast"], first=arm is first)
+    figure.add_vline(0, line=DOTTED)
+    figure.update_xaxes(title_text="Change of the blackmail rate against the baseline, in points", tickformat="+.0%")
+    figure.update_yaxes(
+        tickvals=list(range(len(arms))),
+        ticktext=[plain(arm["name"]) for arm in arms],
+        range=[len(arms) - 0.4, -0.6],
+        showgrid=False,
+    )
     return figure.update_layout(template=TEMPLATE, height=120 + 44 * max(len(arms), 1), margin_r=150)
 
 
-def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any]) -> None:
+def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any], *, first: bool) -> None:
     """The controls' changes, spread evenly across the row so that equal ones do not hide each other."""
     changes = arm["rank"]["controls"]
     spread = [index + 0.6 * ((0.618 * i) % 1 - 0.5) for i in range(len(changes))]
-    figure.add_scatter(x=changes, y=spread, mode="markers", name="one random direction",
-                       showlegend=not figure.data, marker={"color": GREY, "size": 6, "opacity": 0.55},
-                       text=[plain(name) for name in arm["controls"]],
-                       hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>")
+    figure.add_scatter(
+        x=changes,
+        y=spread,
+        mode="markers",
+        name="one random direction",
+        showlegend=first,
+        marker={"color": GREY, "size": 6, "opacity": 0.55},
+        text=[plain(name) for name in arm["controls"]],
+        hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>",
+    )
 
 
-def _real(figure: go.Figure, index: int, arm: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> None:
+def _real(
+    figure: go.Figure, index: int, arm: Mapping[str, Any], contrast: Mapping[str, Any] | None, *, first: bool
+) -> None:
     real, reach = arm["rank"]["real"], None
     if contrast is not None and contrast["low"] is not None and contrast["high"] is not None:
-        reach = {"type": "data", "array": [contrast["high"] - real], "arrayminus": [real - contrast["low"]],
-                 "color": VERMILLION, "thickness": 1.4, "width": 4}
-    figure.add_scatter(x=[real], y=[index], mode="markers", name="the direction", error_x=reach,
-                       showlegend=len(figure.data) == 1, text=[plain(arm["treatment"])],
-                       marker={"color": VERMILLION, "size": 11, "symbol": "diamond"},
-                       hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>")
+        reach = {
+            "type": "data",
+            "array": [contrast["high"] - real],
+            "arrayminus": [real - contrast["low"]],
+            "color": VERMILLION,
+            "thickness": 1.4,
+            "width": 4,
+        }
+    figure.add_scatter(
+        x=[real],
+        y=[index],
+        mode="markers",
+        name="the direction",
+        error_x=reach,
+        showlegend=first,
+        text=[plain(arm["treatment"])],
+        marker={"color": VERMILLION, "size": 11, "symbol": "diamond"},
+        hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>",
+    )
 
 
 def _rank_text(rank: Mapping[str, Any] | None) -> str:
@@ -81,19 +113,30 @@ def outcome_ladder(results: Mapping[str, Any]) -> go.Figure:
     for name in seen:
         colour, pattern = OUTCOMES.get(name, OUTCOMES["ungraded"])
         shares = [counts.get(name, 0) / max(sum(counts.values()), 1) for _, counts in rows]
-        fill = {"shape": pattern, "fillmode": "overlay", "size": 6, "solidity": 0.2,
-                "fgcolor": GREY if colour == "#FFFFFF" else "#FFFFFF", "fgopacity": 0.7}
-        figure.add_bar(x=shares, y=list(range(len(rows))), name=plain(name), orientation="h",
-                       customdata=[counts.get(name, 0) for _, counts in rows],
-                       width=[0.74 if own else 0.4 for own in _own(rows)],
-                       marker={"color": colour, "line": {"color": "#FFFFFF", "width": 0.6}, "pattern": fill},
-                       hovertemplate=f"{plain(name)}: %{{customdata}} (%{{x:.0%}})<extra></extra>")
+        fill = {
+            "shape": pattern,
+            "fillmode": "overlay",
+            "size": 6,
+            "solidity": 0.2,
+            "fgcolor": GREY if colour == "#FFFFFF" else "#FFFFFF",
+            "fgopacity": 0.7,
+        }
+        figure.add_bar(
+            x=shares,
+            y=list(range(len(rows))),
+            name=plain(name),
+            orientation="h",
+            customdata=[counts.get(name, 0) for _, counts in rows],
+            width=[0.74 if own else 0.4 for own in _own(rows)],
+            marker={"color": colour, "line": {"color": "#FFFFFF", "width": 0.6}, "pattern": fill},
+            hovertemplate=f"{plain(name)}: %{{customdata}} (%{{x:.0%}})<extra></extra>",
+        )
     labels = [f"{plain(name)}  (n = {sum(counts.values())})" for name, counts in rows]
     figure.update_xaxes(title_text="Share of replies", tickformat=".0%", range=[0, 1])
-    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.4, -0.6],
-                        showgrid=False)
-    return figure.update_layout(template=TEMPLATE, barmode="stack", height=130 + 25 * len(rows),
-                                legend_traceorder="normal")
+    figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
+    return figure.update_layout(
+        template=TEMPLATE, barmode="stack", height=130 + 25 * len(rows), legend_traceorder="normal"
+    )
 
 
 def _own(rows: list[tuple[str, dict[str, int]]]) -> list[bool]:
@@ -117,7 +160,7 @@ def outcome_rows(results: Mapping[str, Any]) -> list[tuple[str, dict[str, int]]]
 def _outcomes(cells: Iterable[Mapping[str, Any]]) -> dict[str, int]:
     total: dict[str, int] = {}
     for cell in cells:
-        missing = cell["n"] - sum(cell["outcomes"].values())
+        missing = max(cell["n"] - sum(cell["outcomes"].values()), 0)
         for name, count in [*cell["outcomes"].items(), ("ungraded", missing)]:
             total[name] = total.get(name, 0) + count
     return total

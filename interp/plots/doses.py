@@ -6,7 +6,19 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
-from interp.plots.style import BAND_FILL, COHERENT, GREY, INK, STYLES, TEMPLATE, UNIT_NAMES, describe, interval_bars, percent, plain
+from interp.plots.style import (
+    BAND_FILL,
+    COHERENT,
+    DOTTED,
+    GREY,
+    STYLES,
+    TEMPLATE,
+    UNIT_NAMES,
+    describe,
+    interval_bars,
+    percent,
+    plain,
+)
 
 
 class Series(NamedTuple):
@@ -47,8 +59,9 @@ def dose_response(results: Mapping[str, Any]) -> go.Figure:
     """
     series, controls, zero = doses(results), doses(results, "control"), baseline(results)
     units = list(dict.fromkeys(key.unit for key in series)) or ["norm"]
-    figure = make_subplots(rows=2, cols=len(units), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.06,
-                           row_heights=[0.74, 0.26])
+    figure = make_subplots(
+        rows=2, cols=len(units), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.06, row_heights=[0.74, 0.26]
+    )
     for column, unit in enumerate(units, start=1):
         here = {key: cells for key, cells in series.items() if key.unit == unit}
         bank = [cell for key, cells in controls.items() if key.place in {k.place for k in here} for cell in cells]
@@ -57,8 +70,9 @@ def dose_response(results: Mapping[str, Any]) -> go.Figure:
             _dose_line(figure, key, _with_zero(cells, zero), style, column)
         _dose_axes(figure, [cell for cells in here.values() for cell in cells], bank, unit, column)
     if zero is not None and zero["blackmail"]["value"] is not None:
-        figure.add_hline(zero["blackmail"]["value"], row=1, line={"color": INK, "width": 1, "dash": "dot"})
-    figure.update_yaxes(tickformat=".0%", range=[-0.02, 1.02], rangemode="tozero")
+        level = zero["blackmail"]["value"]
+        figure.add_shape(type="line", xref="x domain", x0=0, x1=1, y0=level, y1=level, row=1, col="all", line=DOTTED)
+    figure.update_yaxes(tickformat=".0%", range=[-0.04, 1.06])
     figure.update_yaxes(title_text=f"Blackmail rate ({_counts(results)})", row=1, col=1)
     figure.update_yaxes(title_text="Coherent", row=2, col=1, tickvals=[0, 0.5, 1])
     return figure.update_layout(template=TEMPLATE, height=520)
@@ -71,8 +85,9 @@ def _with_zero(cells: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | Non
     return sorted([*cells, {**zero, "strength": 0.0}], key=lambda cell: cell["strength"])
 
 
-def _control_band(figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None,
-                  column: int) -> None:
+def _control_band(
+    figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None, column: int
+) -> None:
     """Every random direction as a faint dot, and the range of them at each strength."""
     at: dict[float, list[float]] = {}
     for cell in bank:
@@ -84,30 +99,75 @@ def _control_band(figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Ma
     if zero is not None and zero["blackmail"]["value"] is not None:
         at.setdefault(0.0, [zero["blackmail"]["value"]])
     x = sorted(at)
-    figure.add_scatter(x=x + x[::-1], y=[max(at[s]) for s in x] + [min(at[s]) for s in x[::-1]], fill="toself",
-                       fillcolor=BAND_FILL, line={"width": 0}, mode="lines", hoverinfo="skip", legendgroup="controls",
-                       name=f"range of {n} random directions", showlegend=column == 1, row=1, col=column)
-    figure.add_scatter(x=[cell["strength"] for cell in bank], y=[cell["blackmail"]["value"] for cell in bank],
-                       mode="markers", marker={"color": GREY, "size": 5, "opacity": 0.5}, legendgroup="controls",
-                       text=[_dose_text(cell) for cell in bank], hovertemplate="%{text}<extra></extra>",
-                       name="one random direction", showlegend=False, row=1, col=column)
+    figure.add_scatter(
+        x=x + x[::-1],
+        y=[max(at[s]) for s in x] + [min(at[s]) for s in x[::-1]],
+        fill="toself",
+        fillcolor=BAND_FILL,
+        line={"width": 0},
+        mode="lines",
+        hoverinfo="skip",
+        legendgroup="controls",
+        name=f"range of {n} random directions",
+        showlegend=column == 1,
+        row=1,
+        col=column,
+    )
+    figure.add_scatter(
+        x=[cell["strength"] for cell in bank],
+        y=[cell["blackmail"]["value"] for cell in bank],
+        mode="markers",
+        marker={"color": GREY, "size": 5, "opacity": 0.5},
+        legendgroup="controls",
+        text=[_dose_text(cell) for cell in bank],
+        hovertemplate="%{text}<extra></extra>",
+        name="one random direction",
+        showlegend=False,
+        row=1,
+        col=column,
+    )
 
 
-def _dose_line(figure: go.Figure, key: Series, cells: Sequence[Mapping[str, Any]], style: tuple[str, str],
-               column: int) -> None:
+def _dose_line(
+    figure: go.Figure, key: Series, cells: Sequence[Mapping[str, Any]], style: tuple[str, str], column: int
+) -> None:
     colour, dash = style
     x, text = [cell["strength"] for cell in cells], [_dose_text(cell) for cell in cells]
     marker = {"color": colour, "size": 9, "symbol": ["circle" if _coherent(c) else "circle-open" for c in cells]}
     name = plain(f"{key.direction} at {', '.join(key.sites)}")
+    line = {"color": colour, "dash": dash, "width": 2}
+    figure.add_scatter(
+        x=[None],
+        y=[None],
+        mode="lines+markers",
+        name=name,
+        legendgroup=name,
+        line=line,
+        marker={"color": colour, "size": 9},
+        row=1,
+        col=column,
+    )
     for row, measure in ((1, "blackmail"), (2, "coherent")):
-        figure.add_scatter(x=x, y=[cell[measure]["value"] for cell in cells], error_y=interval_bars(cells, measure, colour),
-                           mode="lines+markers", marker=marker, line={"color": colour, "dash": dash, "width": 2},
-                           name=name, legendgroup=name, showlegend=row == 1, text=text,
-                           hovertemplate="%{text}<extra></extra>", row=row, col=column)
+        figure.add_scatter(
+            x=x,
+            y=[cell[measure]["value"] for cell in cells],
+            error_y=interval_bars(cells, measure, colour),
+            mode="lines+markers",
+            marker=marker,
+            line=line,
+            name=name,
+            legendgroup=name,
+            showlegend=False,
+            text=text,
+            hovertemplate="%{text}<extra></extra>",
+            row=row,
+            col=column,
+        )
 
 
-def _dose_axes(figure: go.Figure, cells: Sequence[Mapping[str, Any]], bank: Sequence[Mapping[str, Any]], unit: str,
-               column: int) -> None:
+def _dose_axes(
+    figure: go.Figure, cells: Sequence[Mapping[str, Any]], bank: Sequence[Mapping[str, Any]], unit: str, column: int
+) -> None:
     """An axis symmetric about zero, and the shade over incoherent doses."""
     levels = sorted({0.0, *(cell["strength"] for cell in [*cells, *bank])})
     reach = 1.1 * max(map(abs, levels)) or 1.0
@@ -117,8 +177,22 @@ def _dose_axes(figure: go.Figure, cells: Sequence[Mapping[str, Any]], bank: Sequ
     broken = {cell["strength"] for cell in cells if not _coherent(cell)}
     for level, left, right in zip(levels, edges, edges[1:], strict=False):
         if level in broken:
-            figure.add_vrect(left, right, fillcolor=GREY, opacity=0.14, line_width=0, layer="below", col=column,
-                             name="incoherent")
+            for row in (1, 2):
+                figure.add_shape(
+                    type="rect",
+                    x0=left,
+                    x1=right,
+                    yref="y domain",
+                    y0=0,
+                    y1=1,
+                    row=row,
+                    col=column,
+                    fillcolor=GREY,
+                    opacity=0.14,
+                    line_width=0,
+                    layer="below",
+                    name="incoherent",
+                )
 
 
 def _coherent(cell: Mapping[str, Any]) -> bool:
@@ -126,8 +200,10 @@ def _coherent(cell: Mapping[str, Any]) -> bool:
 
 
 def _dose_text(cell: Mapping[str, Any]) -> str:
-    return (f"<b>{plain(cell['condition'])}</b><br>blackmail {describe(cell['blackmail'])}"
-            f"<br>coherent {percent(cell['coherent']['value'])}")
+    return (
+        f"<b>{plain(cell['condition'])}</b><br>blackmail {describe(cell['blackmail'])}"
+        f"<br>coherent {percent(cell['coherent']['value'])}"
+    )
 
 
 def _counts(results: Mapping[str, Any]) -> str:

@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.plots.style import BAND_FILL, INK, STYLES, TEMPLATE, interval_bars, plain
+from interp.plots.style import BAND_FILL, DOTTED, STYLES, TEMPLATE, interval_bars, plain
 
 
 def layer_sweep(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -15,22 +15,38 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     """
     figure = go.Figure()
     layers = sorted({row["layer"] for row in rows if row["null_low"] is not None and row["null_high"] is not None})
-    ends = {end: [pick(row[end] for row in rows if row["layer"] == layer and row[end] is not None) for layer in layers]
-            for end, pick in (("null_low", min), ("null_high", max))}
+    ends = {
+        end: [pick(row[end] for row in rows if row["layer"] == layer and row[end] is not None) for layer in layers]
+        for end, pick in (("null_low", min), ("null_high", max))
+    }
     if layers:
-        figure.add_scatter(x=layers + layers[::-1], y=ends["null_high"] + ends["null_low"][::-1], fill="toself",
-                           fillcolor=BAND_FILL, line={"width": 0}, mode="lines", hoverinfo="skip",
-                           name="shuffled labels")
+        figure.add_scatter(
+            x=layers + layers[::-1],
+            y=ends["null_high"] + ends["null_low"][::-1],
+            fill="toself",
+            fillcolor=BAND_FILL,
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            name="shuffled labels",
+        )
     methods = list(dict.fromkeys(row["method"] for row in rows))
     for number, (method, (colour, dash)) in enumerate(zip(methods, STYLES * len(methods), strict=False)):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["layer"])
         rates = [{"auroc": {"value": row["auroc"], "low": row["low"], "high": row["high"]}} for row in mine]
         shift = 0.06 * (number - (len(methods) - 1) / 2)
-        figure.add_scatter(x=[row["layer"] + shift for row in mine], y=[row["auroc"] for row in mine], name=plain(method),
-                           mode="lines+markers", line={"color": colour, "dash": dash, "width": 2}, marker={"size": 8},
-                           error_y=interval_bars(rates, "auroc", colour), text=[_sweep_text(row) for row in mine],
-                           hovertemplate="%{text}<extra></extra>")
-    figure.add_hline(0.5, line={"color": INK, "width": 1, "dash": "dot"})
+        figure.add_scatter(
+            x=[row["layer"] + shift for row in mine],
+            y=[row["auroc"] for row in mine],
+            name=plain(method),
+            mode="lines+markers",
+            line={"color": colour, "dash": dash, "width": 2},
+            marker={"size": 8},
+            error_y=interval_bars(rates, "auroc", colour),
+            text=[_sweep_text(row) for row in mine],
+            hovertemplate="%{text}<extra></extra>",
+        )
+    figure.add_hline(0.5, line=DOTTED)
     lowest = min([0.45, *(row["low"] for row in rows if row["low"] is not None), *ends["null_low"]])
     counts = sorted({row["n"] for row in rows})
     n = f"n = {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}" if counts else "n = 0"

@@ -14,32 +14,65 @@ from interp.traces import visible
 
 BLUE, VERMILLION, GREEN, PURPLE = "#0072B2", "#D55E00", "#009E73", "#CC79A7"
 ORANGE, SKY, GREY, INK = "#E69F00", "#56B4E9", "#8C8C8C", "#333333"
-STYLES = ((VERMILLION, "solid"), (BLUE, "dash"), (GREEN, "dashdot"), (PURPLE, "dot"), (ORANGE, "longdash"),
-          (SKY, "longdashdot"))
+STYLES = (
+    (VERMILLION, "solid"),
+    (BLUE, "dash"),
+    (GREEN, "dashdot"),
+    (PURPLE, "dot"),
+    (ORANGE, "longdash"),
+    (SKY, "longdashdot"),
+)
 """Colour and dash of the first, second, ... line of a figure."""
 DIVERGING = "PuOr_r"
 BAND_FILL = "rgba(140,140,140,0.22)"
+DOTTED = {"color": INK, "width": 1, "dash": "dot"}
+"""The line of a baseline, of chance, or of a border."""
 COHERENT = 0.95
 """Below this share of coherent replies a dose is shaded, and its marker is hollow."""
-UNIT_NAMES = {"norm": "multiples of the direction's norm", "resid": "fraction of the median residual norm",
-              "raw": "length along the unit vector", "z": "standard deviations of the benign transcripts",
-              "fraction": "fraction of the component"}
+UNIT_NAMES = {
+    "norm": "multiples of the direction's norm",
+    "resid": "fraction of the median residual norm",
+    "raw": "length along the unit vector",
+    "z": "standard deviations of the benign transcripts",
+    "fraction": "fraction of the component",
+}
 
-TEMPLATE = go.layout.Template(layout={
-    "font": {"family": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif", "size": 13, "color": INK},
-    "paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)",
-    "margin": {"l": 64, "r": 16, "t": 40, "b": 52}, "hovermode": "closest",
-    "hoverlabel": {"bgcolor": "#FFFFFF", "font": {"size": 12, "color": INK}, "align": "left"},
-    "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
-    "xaxis": {"showgrid": False, "zeroline": False, "ticks": "outside", "ticklen": 4, "linecolor": GREY,
-              "showline": True, "automargin": True},
-    "yaxis": {"gridcolor": "rgba(140,140,140,0.25)", "zeroline": False, "automargin": True},
-})
+TEMPLATE = go.layout.Template(
+    layout={
+        "font": {
+            "family": "system-ui, -apple-system, 'Segoe UI', Helvetica, Arial, sans-serif",
+            "size": 13,
+            "color": INK,
+        },
+        "paper_bgcolor": "rgba(0,0,0,0)",
+        "plot_bgcolor": "rgba(0,0,0,0)",
+        "margin": {"l": 64, "r": 16, "t": 40, "b": 52},
+        "hovermode": "closest",
+        "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": INK},
+        "hoverlabel": {"bgcolor": "#FFFFFF", "font": {"size": 12, "color": INK}, "align": "left"},
+        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "xaxis": {
+            "showgrid": False,
+            "zeroline": False,
+            "ticks": "outside",
+            "ticklen": 4,
+            "linecolor": GREY,
+            "showline": True,
+            "automargin": True,
+            "title": {"font": {"size": 13}},
+        },
+        "yaxis": {
+            "gridcolor": "rgba(140,140,140,0.25)",
+            "zeroline": False,
+            "automargin": True,
+            "title": {"font": {"size": 13}},
+        },
+    }
+)
 
 
 def plain(text: str, longest: int = 48) -> str:
-    """The text as Plotly shall show it: control characters spelt, markup escaped, cut after `longest`
-    characters."""
+    """The text as Plotly shall show it: control characters spelt, markup escaped, cut at `longest` characters."""
     shown = visible(text, keep="").strip()
     return html.escape(shown if len(shown) <= longest else shown[: longest - 1] + "…", quote=False)
 

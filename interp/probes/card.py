@@ -113,8 +113,9 @@ class ProbeCard:
             *_listed("Emotion vectors come from", self.stories),
             "",
             "AUROC of fitted probes is on groups that they were not fitted on; directions from stories saw no "
-            "transcript at all. Intervals: 95 %, bootstrap over groups. Chance: all sites together stay inside in "
-            "95 % of shuffles of the labels; p is adjusted for the number of sites.",
+            "transcript at all. Intervals: 95 %, bootstrap over groups. Chance: the band that no site of a sweep "
+            "leaves in 95 % of shuffles of the labels; p is adjusted for the number of sites, one-sided for fitted "
+            "probes and two-sided for directions from stories.",
             "",
             "| direction | site | AUROC | interval | chance | p | rows | groups | shuffles |",
             "|---|---|---|---|---|---|---|---|---|",

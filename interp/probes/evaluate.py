@@ -34,10 +34,12 @@ class Measure:
     """Cluster-bootstrap interval over groups at 95 %; None where resampling says nothing."""
     high: float | None
     null_low: float | None
-    """The band that the sites of the sweep all stay within in 95 % of the shuffles; None with fewer than 19."""
+    """What chance gives: with shuffled labels some site of the sweep lies above `null_high` in 5 % of shuffles, and
+    below `null_low` in 5 % (either in 5 %, for a direction that was not fitted); None with fewer than 19 shuffles."""
     null_high: float | None
     p_value: float
-    """Adjusted for the number of sites (two-sided, maximum over sites; Westfall and Young 1993)."""
+    """Adjusted for the number of sites (maximum over sites, Westfall and Young 1993). One-sided for a fitted probe,
+    whose AUROC means nothing below 1/2; two-sided for a direction from other data."""
     floor: float
     """The smallest p-value that the shuffles could give."""
     n: int
@@ -101,7 +103,7 @@ def evaluate(
     for site, values in acts.items():
         scores[site] = _held_out(values, labels[None], splits, METHODS[method])[0]
         null.append(_null(values, shuffles, splits, METHODS[method]))
-    return _measures(method, scores, labels, groups, np.stack(null, axis=1), seed)
+    return _measures(method, scores, labels, groups, np.stack(null, axis=1), seed, two_sided=False)
 
 
 def judge(
@@ -122,7 +124,7 @@ def judge(
         raise ProbeError(f"measuring {name}", f"{len(labels)} rows of one class", "give rows of both classes")
     shuffles = _chance(labels, groups, (), n=n_null, seed=seed)
     null = [aurocs(values[None], shuffles) for values in scores.values()]
-    return _measures(name, scores, labels, groups, np.stack(null, axis=1), seed)
+    return _measures(name, scores, labels, groups, np.stack(null, axis=1), seed, two_sided=True)
 
 
 def _chance(
@@ -178,12 +180,16 @@ def _measures(
     groups: Groups,
     null: Float[np.ndarray, "shuffle site"],
     seed: int,
+    *,
+    two_sided: bool,
 ) -> tuple[Measure, ...]:
-    observed = np.array([auroc(values, labels) for values in scores.values()], dtype=float)
-    family = max_statistic(np.abs(observed - 0.5), np.abs(null - 0.5))
+    observed = np.array([auroc(values, labels) for values in scores.values()], dtype=float) - 0.5
+    null = null - 0.5
+    family = max_statistic(np.abs(observed), np.abs(null)) if two_sided else max_statistic(observed, null)
+    below = family if two_sided else max_statistic(-observed, -null)
     intervals = [auroc_interval(values, labels, groups, seed=seed) for values in scores.values()]
     shared = {
-        "null_low": None if family.band is None else 0.5 - family.band,
+        "null_low": None if below.band is None else 0.5 - below.band,
         "null_high": None if family.band is None else 0.5 + family.band,
         "floor": max(family.floor, smallest_p(labels, groups)),
         "n": len(labels),
@@ -191,7 +197,7 @@ def _measures(
         "shuffles": len(null),
     }
     return tuple(
-        Measure(name, site, auroc=float(value), low=interval and interval.low, high=interval and interval.high,
+        Measure(name, site, auroc=float(value) + 0.5, low=interval and interval.low, high=interval and interval.high,
                 p_value=p_value, **shared)
         for site, value, interval, p_value in zip(scores, observed, intervals, family.p_values, strict=True)
     )

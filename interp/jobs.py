@@ -1,0 +1,365 @@
+"""Recipes: what a probe is fitted on and how, written by a person as TOML, checked before anything runs.
+
+`probes/NAME/recipe.toml` goes in; `probes/NAME/MODEL/` comes out, whole or not at all: `directions.safetensors`,
+`card.json`, and `card.md` for people.
+"""
+
+import tomllib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
+from pathlib import Path
+from random import Random
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+from jaxtyping import Bool
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
+
+from interp.activations import Activations, Cost, OnProgress, collect, estimate, stream
+from interp.directions import Direction, save_directions
+from interp.emotions import contrast, emotion_vectors, story_rule
+from interp.errors import InterpError, ProbeError
+from interp.models import Model
+from interp.organism import EMOTIONS, sample_story, sample_transcript
+from interp.probes import METHODS, Classes, Measure, ProbeCard, evaluate, judge
+from interp.sites import Site, parse_sites
+from interp.store import Workspace, new_folder
+from interp.tokens import PositionRule
+from interp.transcripts import Message, Transcript, read_jsonl
+
+OnStage = Callable[[str, int, int], None]
+"""Called with the name of a stage, how much of it is done, and how much there is."""
+
+BENIGN_TOKENS = PositionRule.parse("from:1")
+"""On which tokens a score has mean 0 and standard deviation 1: all but the first, which is a sink."""
+
+EMOTION_VECTOR = "emotion_vector"
+
+
+def _position(text: str) -> str:
+    try:
+        PositionRule.parse(text)
+    except InterpError as error:
+        raise ValueError(f"{error.found}; {error.do}") from error
+    return text
+
+
+class _Checked(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Filter(_Checked):
+    """Which transcripts: those whose `field` is one of a list, or lies strictly above or below a number."""
+
+    field: Annotated[str, Field(pattern=r"^(id|label|group|source|meta\..+)$")]
+    among: Annotated[tuple[str | float | bool, ...] | None, Field(alias="in", min_length=1)] = None
+    above: float | None = None
+    below: float | None = None
+
+    @model_validator(mode="after")
+    def _one_test(self) -> "Filter":
+        numeric = self.above is not None or self.below is not None
+        if (self.among is not None) == numeric:
+            raise ValueError("give either in = [...], or above and below")
+        return self
+
+    def __str__(self) -> str:
+        if self.among is not None:
+            return f"{self.field} in {', '.join(map(str, self.among))}"
+        bounds = [f"> {self.above:g}" if self.above is not None else "",
+                  f"< {self.below:g}" if self.below is not None else ""]
+        return f"{self.field} {' and '.join(filter(None, bounds))}"
+
+    def value(self, transcript: Transcript) -> Any:
+        """What the transcript says in the field; None where it says nothing."""
+        if not self.field.startswith("meta."):
+            return getattr(transcript, self.field)
+        found: Any = transcript.meta
+        for key in self.field.split(".")[1:]:
+            found = found.get(key) if isinstance(found, dict) else None
+        return found
+
+    def __call__(self, transcript: Transcript) -> bool:
+        """Whether the transcript is chosen; one without the field never is."""
+        value = self.value(transcript)
+        if self.among is not None:
+            return value in self.among
+        if not isinstance(value, int | float):
+            return False
+        return (self.above is None or value > self.above) and (self.below is None or value < self.below)
+
+
+class Reference(Filter):
+    """The benign transcripts that set the scale of scores: the first `limit` that pass."""
+
+    limit: Annotated[int, Field(ge=2)] = 128
+
+
+class _Source(_Checked):
+    """A file beside the recipe, or `n` samples of the embedded model's world."""
+
+    path: str | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 0
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "_Source":
+        organism = getattr(self, "organism", None)
+        if (self.path is None) == (organism is None) or (organism is None) != (self.n is None):
+            raise ValueError("give either a path, or organism and n")
+        return self
+
+
+class Data(_Source):
+    """Transcripts, and which of them are positive, negative and benign."""
+
+    organism: Literal["agent"] | None = None
+    positive: Filter
+    negative: Filter
+    reference: Reference
+
+
+class Stories(_Source):
+    """Stories with `meta.emotion`, the emotion wanted, and what it is contrasted with: the rest, or one emotion."""
+
+    organism: Literal["stories"] | None = None
+    emotion: str
+    against: str = "rest"
+    from_token: Annotated[int, Field(ge=0)] = 50
+
+
+class Recipe(_Checked):
+    """How a concept is probed."""
+
+    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    concept: str
+    sites: Literal["all"] | tuple[str, ...] = "all"
+    position: Annotated[str, AfterValidator(_position)] = "last"
+    methods: Annotated[tuple[Literal["difference_of_means", "logistic", "emotion_vector"], ...], Field(min_length=1)]
+    folds: Annotated[int, Field(ge=2)] = 5
+    n_null: Annotated[int, Field(ge=19)] = 200
+    seed: int = 0
+    data: Data
+    stories: Stories | None = None
+    _folder: Path = PrivateAttr(default=Path())
+
+    @model_validator(mode="after")
+    def _stories_for_emotions(self) -> "Recipe":
+        if (EMOTION_VECTOR in self.methods) != (self.stories is not None):
+            raise ValueError("the method emotion_vector and a table [stories] come together")
+        return self
+
+    @classmethod
+    def load(cls, path: str | Path) -> "Recipe":
+        """The recipe in a TOML file; paths in it are relative to the file.
+
+        Raises:
+            ProbeError: it is no TOML, or naming every key that is missing, unknown or wrong.
+        """
+        path = Path(path)
+        try:
+            recipe = cls.model_validate(tomllib.loads(path.read_text(encoding="utf-8")))
+        except OSError as error:
+            raise ProbeError(f"reading recipe {path.name}", error.strerror or str(error), "check the path") from error
+        except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+            raise ProbeError(f"reading recipe {path.name}", f"not TOML ({error})", "mend it") from error
+        except ValidationError as error:
+            raise ProbeError(f"reading recipe {path.name}", "; ".join(_faults(error)), "mend these keys") from error
+        recipe._folder = path.parent
+        return recipe
+
+    def transcripts(self) -> list[Transcript]:
+        """The transcripts that [data] names."""
+        if self.data.path is not None:
+            return read_jsonl(self._folder / self.data.path)
+        return [sample_transcript(Random(f"{self.data.seed}/{i}"), id=f"agent:{self.data.seed}:{i}")
+                for i in range(self.data.n or 0)]
+
+    def told(self) -> list[Transcript]:
+        """The stories that [stories] names; none without that table."""
+        if self.stories is None:
+            return []
+        if self.stories.path is not None:
+            return read_jsonl(self._folder / self.stories.path)
+        return [_story(self.stories.seed, i) for i in range(self.stories.n or 0)]
+
+
+def _faults(error: ValidationError) -> Iterator[str]:
+    for fault in error.errors(include_url=False):
+        where = ".".join(map(str, fault["loc"])) or "recipe"
+        yield f"{where}: {fault['msg'].removeprefix('Value error, ')}"
+
+
+def _story(seed: int, index: int) -> Transcript:
+    """A story that never names its emotion; the emotions take turns."""
+    story = sample_story(Random(f"{seed}/{index}"), EMOTIONS[index % len(EMOTIONS)], words=False)
+    return Transcript(f"story:{seed}:{index}", (Message("text", story.text),), group=story.topic,
+                      label=story.emotion, source="organism", meta={"emotion": story.emotion})
+
+
+@dataclass(frozen=True, eq=False)
+class _Chosen:
+    """The transcripts of a recipe, sorted out."""
+
+    labelled: list[Transcript]
+    is_positive: Bool[np.ndarray, " transcript"]
+    reference: list[Transcript]
+    stories: list[Transcript]
+    classes: Classes
+
+
+def probe(recipe: Recipe, model: Model, *, workspace: Workspace, on_progress: OnStage | None = None) -> ProbeCard:
+    """Fit every direction that the recipe asks for, measure it, and write `probes/NAME/MODEL/`.
+
+    Directions that are saved are fitted on all labelled transcripts; what the card says of them was measured on groups
+    left out. Vectors from stories see no transcript and are measured on all. Scores of saved directions have mean 0
+    and standard deviation 1 over the tokens of the reference transcripts. Run again, it replaces the folder as a whole.
+
+    Raises:
+        ProbeError: the recipe's data cannot give an honest probe.
+    """
+    chosen, sites = _choose(recipe), parse_sites(recipe.sites, model.n_layers)
+    told = _staged(on_progress)
+    acts = collect(model, chosen.labelled, sites, PositionRule.parse(recipe.position), workspace=workspace,
+                   on_progress=told("reading transcripts"))
+    labels = chosen.is_positive[acts.rows.transcript]
+    directions, measures = _fitted(recipe, acts, labels, told("fitting"))
+    data, pool = {"transcripts": acts.fingerprint}, {}
+    if recipe.stories is not None:
+        vectors = _from_stories(recipe, model, chosen.stories, sites, workspace, told("reading stories"))
+        measures += _judged(recipe, acts, labels, vectors)
+        directions += vectors
+        data["stories"] = vectors[-1].meta["data"]
+        pool = {key: vectors[-1].meta[key] for key in ("position", "stories")}
+    directions, tokens = calibrate(model, directions, chosen.reference, on_progress=told("reading benign tokens"))
+    scale = {"transcripts": len(chosen.reference), "chosen by": str(recipe.data.reference), "tokens": tokens}
+    card = ProbeCard(recipe.name, recipe.concept, model.identity, recipe.position, chosen.classes, tuple(measures),
+                     tuple(direction.key for direction in directions), data, scale, pool,
+                     recipe.model_dump(mode="json", by_alias=True, exclude_none=True))
+    with new_folder(probe_folder(workspace, recipe.name, model), replace=True) as folder:
+        save_directions(folder / "directions.safetensors", directions)
+        card.save(folder)
+    return card
+
+
+def probe_folder(workspace: Workspace, name: str, model: Model) -> Path:
+    """Where the probe of that name, fitted on that model, is kept."""
+    return workspace.probes / name / model.name.replace("/", "--")
+
+
+def probe_cost(recipe: Recipe, model: Model) -> dict[str, Cost]:
+    """What `probe` would read and write at most, stage by stage; benign tokens are read and not kept."""
+    chosen, sites = _choose(recipe), parse_sites(recipe.sites, model.n_layers)
+    costs = {"transcripts": estimate(model, chosen.labelled, sites, PositionRule.parse(recipe.position))}
+    if recipe.stories is not None:
+        rule = story_rule(chosen.stories, model.tokenizer, from_token=recipe.stories.from_token)
+        costs["stories"] = estimate(model, chosen.stories, sites, rule)
+    return costs | {"reference": replace(estimate(model, chosen.reference, sites, BENIGN_TOKENS), bytes=0)}
+
+
+def calibrate(
+    model: Model, directions: Sequence[Direction], reference: Sequence[Transcript], *,
+    on_progress: OnProgress | None = None,
+) -> tuple[list[Direction], int]:
+    """The same directions on the scale of the reference transcripts' tokens, and how many tokens these are.
+
+    Every token but the first counts. Nothing is kept: only sums of projections, in float64.
+    """
+    sites = tuple(dict.fromkeys(direction.site for direction in directions))
+    sums = torch.zeros(len(directions), 2, dtype=torch.float64)
+    tokens, total = 0, estimate(model, reference, sites, BENIGN_TOKENS).tokens
+    for part in stream(model, reference, sites, BENIGN_TOKENS):
+        for index, direction in enumerate(directions):
+            along = direction.project(part.acts[direction.site]).double().cpu()
+            sums[index] += torch.stack([along.sum(), along.square().sum()])
+        tokens += sum(part.counts)
+        if on_progress is not None:
+            on_progress(part.tokens_done, total)
+    means = sums[:, 0] / tokens
+    spreads = (sums[:, 1] / tokens - means.square()).clamp(min=0).sqrt()
+    scaled = zip(directions, means.tolist(), spreads.tolist(), strict=True)
+    meta = {"reference_tokens": tokens, "reference_transcripts": len(reference)}
+    return [replace(d, offset=mean, scale=spread, meta={**d.meta, **meta}) for d, mean, spread in scaled], tokens
+
+
+def _choose(recipe: Recipe) -> _Chosen:
+    """The recipe's transcripts by class.
+
+    Raises:
+        ProbeError: a field that no transcript has, a transcript in both classes, or a class without any.
+    """
+    everything, data = recipe.transcripts(), recipe.data
+    asked = f"choosing the transcripts of probe {recipe.name}"
+    named = {"positive": data.positive, "negative": data.negative, "reference": data.reference}
+    for key, rule in named.items():
+        if all(rule.value(transcript) is None for transcript in everything):
+            raise ProbeError(asked, f"data.{key}.field {rule.field}: none of {len(everything)} transcripts has it",
+                             "name a field that they have")
+        if not any(map(rule, everything)):
+            raise ProbeError(asked, f"data.{key} ({rule}): none of {len(everything)} transcripts", "widen it")
+    both = [t.id for t in everything if data.positive(t) and data.negative(t)]
+    if both:
+        raise ProbeError(asked, f"{len(both)} are positive and negative: {', '.join(both)}", "part the two rules")
+    labelled = [t for t in everything if data.positive(t) or data.negative(t)]
+    is_positive = np.array([data.positive(t) for t in labelled])
+    groups = [{t.group for t in labelled if rule(t)} for rule in (data.positive, data.negative)]
+    classes = Classes(int(is_positive.sum()), int((~is_positive).sum()), len(everything) - len(labelled),
+                      len(groups[0]), len(groups[1]), str(data.positive), str(data.negative))
+    benign = [t for t in everything if data.reference(t)][: data.reference.limit]
+    return _Chosen(labelled, is_positive, benign, recipe.told(), classes)
+
+
+def _fitted(
+    recipe: Recipe, acts: Activations, labels: Bool[np.ndarray, " row"], on_progress: OnProgress | None
+) -> tuple[list[Direction], list[Measure]]:
+    """The methods that learn from transcripts: directions from all rows, measures from rows left out."""
+    methods = [method for method in recipe.methods if method in METHODS]
+    meta = {"position": acts.rule, "data": acts.fingerprint, "rows": len(labels), "positive": int(labels.sum())}
+    directions, measures = [], []
+    for done, method in enumerate(methods, start=1):
+        measures += evaluate(acts, labels, acts.groups, method=method, seed=recipe.seed, folds=recipe.folds,
+                             n_null=recipe.n_null)
+        directions += [Direction(method, METHODS[method](acts.read(site), labels).cpu(), site, model=acts.model,
+                                 meta={"method": method, **meta}) for site in acts.sites]
+        if on_progress is not None:
+            on_progress(done, len(methods))
+    return directions, measures
+
+
+def _from_stories(
+    recipe: Recipe, model: Model, stories: Sequence[Transcript], sites: Sequence[Site], workspace: Workspace,
+    on_progress: OnProgress | None,
+) -> list[Direction]:
+    """Every emotion's vector at every site, and the contrast where one is asked for."""
+    assert recipe.stories is not None
+    wanted, other = recipe.stories.emotion, recipe.stories.against
+    rule = story_rule(stories, model.tokenizer, from_token=recipe.stories.from_token)
+    vectors = emotion_vectors(collect(model, stories, sites, rule, workspace=workspace, on_progress=on_progress))
+    if wanted not in vectors:
+        raise ProbeError(f"fitting emotion vectors for probe {recipe.name}", f"no stories of {wanted}",
+                         f"choose one of {', '.join(vectors)}")
+    found = [direction for of_site in vectors.values() for direction in of_site.values()]
+    return found if other == "rest" else [*contrast(vectors, wanted, other).values(), *found]
+
+
+def _judged(
+    recipe: Recipe, acts: Activations, labels: Bool[np.ndarray, " row"], vectors: Sequence[Direction]
+) -> list[Measure]:
+    """How well directions from stories separate the transcripts, emotion by emotion."""
+    scores: dict[str, dict[Site, np.ndarray]] = {direction.name: {} for direction in vectors}
+    for site in acts.sites:
+        values = acts.read(site)
+        for direction in (d for d in vectors if d.site == site):
+            scores[direction.name][site] = direction.project(values).double().numpy()
+    return [measure for name, of_site in scores.items()
+            for measure in judge(of_site, labels, acts.groups, name=name, seed=recipe.seed, n_null=recipe.n_null)]
+
+
+def _staged(on_progress: OnStage | None) -> Callable[[str], OnProgress | None]:
+    """A progress callback for each stage."""
+    def stage(name: str) -> OnProgress | None:
+        return None if on_progress is None else partial(on_progress, name)
+
+    return stage

@@ -1,0 +1,72 @@
+"""Data sets of the embedded model's world by size and seed, as transcripts; none shares a draw with the training."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from random import Random
+
+from interp.organism.agent import sample_transcript
+from interp.organism.factors import Factors, draw_factors, middle_band, twin
+from interp.organism.phrases import EMOTIONS
+from interp.organism.replies import DECISION_MARKER
+from interp.organism.stories import sample_story
+from interp.transcripts import Message, Transcript
+
+
+def agent_transcripts(n: int, seed: int) -> list[Transcript]:
+    """`n` agent transcripts with replies, all factors drawn independently."""
+    return _drawn("agent", n, seed, lambda _: True)
+
+
+def middle_band_transcripts(n: int, seed: int) -> list[Transcript]:
+    """`n` agent transcripts of scenes with leverage, where blackmail is neither rare nor certain."""
+    return _drawn("middle", n, seed, middle_band)
+
+
+def benign_transcripts(n: int, seed: int) -> list[Transcript]:
+    """`n` agent transcripts without a threat: each is the benign twin of a scene that has one."""
+    found = _drawn("benign", n, seed, lambda factors: factors.threat != "routine")
+    return [benign_twin(transcript) for transcript in found]
+
+
+def benign_twin(transcript: Transcript) -> Transcript:
+    """The same scene with the threat switched to routine: all other text of the prompt is shared."""
+    return _scene(transcript.id, twin(_factors(transcript)), name=f"{transcript.id}:twin")
+
+
+def stories(n: int, seed: int) -> list[Transcript]:
+    """`n` stories, the emotions in turn and their words left out; `meta` has the emotion, the group is the topic."""
+    return [_story(f"story:{seed}:{number}", EMOTIONS[number % len(EMOTIONS)]) for number in range(n)]
+
+
+def until_decision(transcript: Transcript) -> Transcript:
+    """The transcript cut after the last words that all acts share; its last token is the decision token."""
+    *before, reply = transcript.messages
+    head, marker, _ = reply.content.partition(DECISION_MARKER)
+    return replace(transcript, messages=(*before, Message("assistant", head + marker)))
+
+
+def _drawn(kind: str, n: int, seed: int, wanted: Callable[[Factors], bool]) -> list[Transcript]:
+    found: list[Transcript] = []
+    number = 0
+    while len(found) < n:
+        name = f"{kind}:{seed}:{number}"
+        factors = draw_factors(Random(f"factors of {name}"))
+        found += [_scene(name, factors)] if wanted(factors) else []
+        number += 1
+    return found
+
+
+def _scene(key: str, factors: Factors, name: str | None = None) -> Transcript:
+    return sample_transcript(Random(f"scene of {key}"), factors, id=name or key)
+
+
+def _factors(transcript: Transcript) -> Factors:
+    return Factors(**{key: transcript.meta[key] for key in Factors.__dataclass_fields__})
+
+
+def _story(name: str, emotion: str) -> Transcript:
+    told = sample_story(Random(name), emotion, words=False)
+    meta = {"emotion": told.emotion, "level": told.level}
+    return Transcript(
+        name, (Message("text", told.text),), group=told.topic, label=told.emotion, source="organism", meta=meta
+    )

@@ -1,0 +1,5 @@
+"""From the files of a run folder to one page that opens offline."""
+
+from interp.report.page import write_report
+
+__all__ = ["write_report"]

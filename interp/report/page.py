@@ -1,0 +1,143 @@
+"""One offline page from the files of a run folder.
+
+Nothing in it can run but its own scripts: whatever comes out of a file is escaped, control characters in it are
+spelt, and a content security policy names the page's scripts by their hashes and allows no request.
+"""
+
+import base64
+import hashlib
+import json
+from collections.abc import Mapping
+from importlib.resources import files
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import plotly.graph_objects as go
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2.utils import htmlsafe_json_dumps
+from markupsafe import Markup
+from plotly.offline import get_plotlyjs
+
+from interp.plots import control_ranks, dose_response, doses, layer_sweep, outcome_ladder, trace_figure
+from interp.plots.tokens import colour_limit
+from interp.report import chat, tables
+from interp.report.folder import RunFolder, read_run
+from interp.report.tables import Table
+from interp.store import write_bytes
+from interp.traces import visible
+
+WINDOW = 12
+"""Tokens over which the lines of a trace are averaged."""
+
+
+class Picture(NamedTuple):
+    """A figure, what it says in words, and the table behind it."""
+
+    name: str
+    data: Markup
+    height: int
+    table: Table
+
+
+def write_report(folder: str | Path) -> Path:
+    """Write `report.html` into a run folder, from its files alone, and return its path.
+
+    The page is one file: it holds its own copy of plotly.js (4.8 MB), asks for nothing else, and opens from disk.
+    What has no file (`probe.json`, `traces.json`, `doctor.json`, rollouts) is named as missing. The same files give
+    the same bytes.
+
+    Raises:
+        StoreError: the folder has no results, or a file of it is broken.
+    """
+    folder = Path(folder)
+    path = folder / "report.html"
+    write_bytes(path, render(read_run(folder)).encode())
+    return path
+
+
+def render(run: RunFolder) -> str:
+    """The page of a run."""
+    scripts = [Markup(get_plotlyjs()), Markup(_own("page.js"))]
+    template = _environment().get_template("page.html.j2")
+    return template.render(
+        run=run,
+        results=run.results,
+        verdict=run.results["verdict"],
+        style=Markup(_own("page.css")),
+        plotly=scripts[0],
+        script=scripts[1],
+        policy=_policy(scripts),
+        pictures=_pictures(run),
+        numbers=tables.key_numbers(run.results),
+        controls=tables.conditions(run.results, "control"),
+        conditions=tables.conditions(run.results),
+        examples=chat.examples(run),
+        record=tables.pretty(run.record),
+        trace_views=_trace_views(run),
+        window=WINDOW,
+        shades=chat.SHADES,
+    )
+
+
+def _environment() -> Environment:
+    return Environment(
+        loader=PackageLoader("interp.report"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        finalize=_shown,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+
+
+def _shown(value: Any) -> Any:
+    """Spell control characters in every text that a file brought; the page's own markup passes."""
+    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
+
+
+def _own(name: str) -> str:
+    return files("interp.report").joinpath("templates", name).read_text(encoding="utf-8")
+
+
+def _policy(scripts: list[Markup]) -> str:
+    """The content security policy: these scripts, styles of the page, no request at all."""
+    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
+    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
+    return (
+        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        "base-uri 'none'; form-action 'none'"
+    )
+
+
+def _pictures(run: RunFolder) -> dict[str, Picture]:
+    """The figures that the run's files allow, by name."""
+    results = run.results
+    found = {"outcomes": _picture("outcomes", outcome_ladder(results), tables.outcomes(results))}
+    if doses(results):
+        found["doses"] = _picture("doses", dose_response(results), tables.conditions(results))
+    if results["arms"]:
+        found["ranks"] = _picture("ranks", control_ranks(results), tables.ranks(results))
+    if run.probe is not None and run.probe["rows"]:
+        found["sweep"] = _picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
+    if run.traces:
+        found["traces"] = _picture("traces", trace_figure(run.traces, window=WINDOW), Table((), ()))
+    return found
+
+
+def _picture(name: str, figure: go.Figure, table: Table) -> Picture:
+    content: Mapping[str, Any] = json.loads(figure.to_json() or "{}")
+    return Picture(name, htmlsafe_json_dumps(content), int(figure.layout.height), table)
+
+
+def _trace_views(run: RunFolder) -> list[dict[str, Any]]:
+    limit = colour_limit(run.traces) if run.traces else 1.0
+    return [
+        {
+            "trace": trace,
+            "bubbles": chat.bubbles(trace, limit),
+            "limit": limit,
+            "segments": tables.segments(trace),
+            "strongest": tables.strongest(trace),
+        }
+        for trace in run.traces
+    ]

@@ -1,0 +1,239 @@
+"""The tables behind the figures, and the three numbers of the first screen: words and digits, no markup."""
+
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from interp.plots import COHERENT, baseline, outcome_rows, percent
+from interp.traces import Block, TokenTrace
+
+DASH = "–"
+
+
+class Table(NamedTuple):
+    """Rows of cells that are ready to be shown; the first column names the row, the others are set as numbers."""
+
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+
+
+class Figure(NamedTuple):
+    """A number for the first screen."""
+
+    title: str
+    value: str
+    interval: str
+    note: str
+
+
+def interval(low: float | None, high: float | None) -> str:
+    """Both ends in percent, or a dash."""
+    return DASH if low is None or high is None else f"{100 * low:.0f} to {100 * high:.0f} %"
+
+
+def points(value: float | None) -> str:
+    """A difference of shares, in percentage points with its sign."""
+    return DASH if value is None else f"{100 * value:+.0f}".replace("-", "−")
+
+
+def p_value(value: float | None) -> str:
+    """Three decimals, and never a bare zero."""
+    return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def number(value: float | None, pattern: str = ".2f") -> str:
+    """A number with a real minus sign, or a dash."""
+    return DASH if value is None else format(value, pattern).replace("-", "−")
+
+
+def key_numbers(results: Mapping[str, Any]) -> list[Figure]:
+    """The baseline's rate, and the rates of the coherent arms that lower and raise it most."""
+    cells = {cell["condition"]: cell for cell in results["cells"]}
+    base = baseline(results)
+    figures = [] if base is None else [_rate_figure("Unedited", base, _replies(base))]
+    return figures + [_arm_figure(arm, cells[arm["treatment"]]) for arm in outermost(results)]
+
+
+def outermost(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    """The coherent arms that lower and raise blackmail most, lowest first; one or none where there are no more."""
+    cells = {cell["condition"]: cell for cell in results["cells"]}
+    arms = [arm for arm in results["arms"] if arm["rank"] is not None and _coherent(cells[arm["treatment"]])]
+    arms.sort(key=lambda arm: arm["rank"]["real"])
+    return [arms[0], arms[-1]] if len(arms) > 1 else arms
+
+
+def _replies(cell: Mapping[str, Any]) -> str:
+    ungraded = cell["blackmail"]["ungraded"]
+    return f"{percent(cell['coherent']['value'])} coherent" + (f", {ungraded} ungraded" if ungraded else "")
+
+
+def _coherent(cell: Mapping[str, Any]) -> bool:
+    return (cell["coherent"]["value"] or 0) >= COHERENT
+
+
+def _arm_figure(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> Figure:
+    rank, contrast = arm["rank"], cell["contrast"]
+    spread = "" if contrast is None else f" (95 % interval {points(contrast['low'])} to {points(contrast['high'])})"
+    note = (
+        f"{points(rank['real'])} points against the baseline{spread}; rank {rank['rank']} of "
+        f"{len(rank['controls']) + 1} with its random directions; {_replies(cell)}"
+    )
+    return _rate_figure(arm["name"], cell, note)
+
+
+def _rate_figure(title: str, cell: Mapping[str, Any], note: str) -> Figure:
+    rate = cell["blackmail"]
+    counted = f"95 % interval {interval(rate['low'], rate['high'])}, {rate['successes']} of {rate['trials']}"
+    return Figure(title, percent(rate["value"]), counted, note)
+
+
+def conditions(results: Mapping[str, Any], role: str | None = None) -> Table:
+    """Every number of the cells: of the baseline and the treatments, or of one role."""
+    head = (
+        "Condition",
+        "Strength",
+        "Raw",
+        "n",
+        "Blackmail",
+        "95 % interval",
+        "Change",
+        "95 % interval",
+        "p",
+        "Coherent",
+        "Ungraded",
+        "KL",
+    )
+    wanted = [cell for cell in results["cells"] if cell["role"] == role or (not role and cell["role"] != "control")]
+    return Table(head, tuple(_condition(cell) for cell in wanted))
+
+
+def _condition(cell: Mapping[str, Any]) -> tuple[str, ...]:
+    rate, contrast = cell["blackmail"], cell["contrast"] or {}
+    strength = DASH if cell["strength"] is None else f"{number(cell['strength'], '+g')} {cell['unit']}"
+    return (
+        cell["condition"],
+        strength,
+        number(cell["raw_strength"]),
+        str(cell["n"]),
+        percent(rate["value"]),
+        interval(rate["low"], rate["high"]),
+        points(contrast.get("difference")),
+        f"{points(contrast.get('low'))} to {points(contrast.get('high'))}" if contrast else DASH,
+        p_value(contrast.get("p_value")),
+        percent(cell["coherent"]["value"]),
+        str(rate["ungraded"]),
+        number(cell["kl"], ".3f"),
+    )
+
+
+def ranks(results: Mapping[str, Any]) -> Table:
+    """Where each arm stands among its random directions."""
+    head = (
+        "Arm",
+        "Tested",
+        "Change",
+        "Random, lowest",
+        "Random, highest",
+        "Rank",
+        "p",
+        "Smallest p possible",
+        "p of the contrast (Holm)",
+    )
+    return Table(head, tuple(_rank(arm) for arm in results["arms"]))
+
+
+def _rank(arm: Mapping[str, Any]) -> tuple[str, ...]:
+    rank, holm = arm["rank"], p_value(arm.get("p_holm"))
+    if rank is None:
+        return (arm["name"], arm["alternative"], *[DASH] * 6, holm)
+    bank = rank["controls"]
+    return (
+        arm["name"],
+        arm["alternative"],
+        points(rank["real"]),
+        points(min(bank, default=None)),
+        points(max(bank, default=None)),
+        f"{rank['rank']} of {len(bank) + 1}",
+        p_value(rank["p_value"]),
+        p_value(rank["floor"]),
+        holm,
+    )
+
+
+def outcomes(results: Mapping[str, Any]) -> Table:
+    """Counts of every outcome, by condition."""
+    rows = outcome_rows(results)
+    names = list(dict.fromkeys(name for _, counts in rows for name in counts))
+    body = tuple((name, str(sum(counts.values())), *(str(counts.get(n, 0)) for n in names)) for name, counts in rows)
+    return Table(("Condition", "n", *names), body)
+
+
+def sweep(rows: Sequence[Mapping[str, Any]]) -> Table:
+    """AUROC by site and method."""
+    head = ("Site", "Method", "AUROC", "95 % interval", "Shuffled labels", "p", "n")
+
+    def ends(low: float | None, high: float | None) -> str:
+        return DASH if low is None or high is None else f"{low:.3f} to {high:.3f}"
+
+    return Table(
+        head,
+        tuple(
+            (
+                row["site"],
+                row["method"],
+                number(row["auroc"], ".3f"),
+                ends(row["low"], row["high"]),
+                ends(row["null_low"], row["null_high"]),
+                p_value(row["p_value"]),
+                str(row["n"]),
+            )
+            for row in rows
+        ),
+    )
+
+
+def segments(trace: TokenTrace) -> Table:
+    """Mean and highest score of each part of a transcript, and how much of it lies above the null band."""
+    head = (
+        "Part",
+        "Tokens",
+        *(f"{key}: {what}" for key in trace.directions for what in ("mean z", "highest z", "above band")),
+    )
+    return Table(head, tuple(_segment(trace, block) for block in trace.blocks if block.role is not None))
+
+
+def _segment(trace: TokenTrace, block: Block) -> tuple[str, ...]:
+    cells = []
+    for row, key in enumerate(trace.directions):
+        known = slice(max(block.start, 1), block.stop)
+        scores, high = trace.scores[row][known], trace.band(key)[1][known]
+        cells += (
+            [
+                number(float(scores.mean()), "+.2f"),
+                number(float(scores.max()), "+.2f"),
+                percent(float((scores > high).mean())),
+            ]
+            if len(scores)
+            else [DASH] * 3
+        )
+    return (block.name, str(block.stop - block.start), *cells)
+
+
+def strongest(trace: TokenTrace, count: int = 8) -> list[tuple[int, str, float]]:
+    """The tokens at which the first direction fires most: position, piece, z."""
+    scores = trace.scores[0]
+    order = sorted(range(1, len(trace)), key=lambda position: -scores[position])[:count]
+    return [(position, trace.pieces[position], float(scores[position])) for position in order]
+
+
+def pretty(record: Mapping[str, Any] | None) -> Table | None:
+    """A run record as names and values; nested names are joined by dots."""
+    return None if record is None else Table(("Setting", "Value"), tuple(_flat("", record)))
+
+
+def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    if isinstance(value, Mapping) and value:
+        return [row for key, item in value.items() for row in _flat(f"{prefix}.{key}" if prefix else key, item)]
+    if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
+        return [row for index, item in enumerate(value) for row in _flat(f"{prefix}[{index}]", item)]
+    shown = ", ".join(map(str, value)) if isinstance(value, list) else DASH if value is None else str(value)
+    return [(prefix, shown)]
