@@ -9,31 +9,27 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
-from random import Random
 from typing import Annotated, Any, Literal
 
 import numpy as np
-import torch
 from jaxtyping import Bool
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
-from interp.activations import Activations, Cost, OnProgress, collect, estimate, stream
+from interp.activations import Activations, Cost, OnProgress, collect, estimate
+from interp.activations.scale import BENIGN_TOKENS, calibrate
 from interp.directions import Direction, save_directions
 from interp.emotions import contrast, emotion_vectors, story_rule
 from interp.errors import InterpError, ProbeError
 from interp.models import Model
-from interp.organism import EMOTIONS, sample_story, sample_transcript
-from interp.probes import METHODS, Classes, Measure, ProbeCard, evaluate, judge
+from interp.organism.sets import sample
+from interp.probes import METHODS, Classes, Measure, ProbeCard, evaluate, grouped_folds, judge
 from interp.sites import Site, parse_sites
 from interp.store import Workspace, new_folder
 from interp.tokens import PositionRule
-from interp.transcripts import Message, Transcript, read_jsonl
+from interp.transcripts import Transcript, read_jsonl
 
 OnStage = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is."""
-
-BENIGN_TOKENS = PositionRule.parse("from:1")
-"""On which tokens a score has mean 0 and standard deviation 1: all but the first, which is a sink."""
 
 EMOTION_VECTOR = "emotion_vector"
 
@@ -115,7 +111,7 @@ class _Source(_Checked):
 class Data(_Source):
     """Transcripts, and which of them are positive, negative and benign."""
 
-    organism: Literal["agent"] | None = None
+    organism: Literal["agent", "middle", "benign"] | None = None
     positive: Filter
     negative: Filter
     reference: Reference
@@ -174,8 +170,7 @@ class Recipe(_Checked):
         """The transcripts that [data] names."""
         if self.data.path is not None:
             return read_jsonl(self._folder / self.data.path)
-        return [sample_transcript(Random(f"{self.data.seed}/{i}"), id=f"agent:{self.data.seed}:{i}")
-                for i in range(self.data.n or 0)]
+        return sample(self.data.organism or "agent", self.data.n or 0, self.data.seed)
 
     def told(self) -> list[Transcript]:
         """The stories that [stories] names; none without that table."""
@@ -183,20 +178,13 @@ class Recipe(_Checked):
             return []
         if self.stories.path is not None:
             return read_jsonl(self._folder / self.stories.path)
-        return [_story(self.stories.seed, i) for i in range(self.stories.n or 0)]
+        return sample("stories", self.stories.n or 0, self.stories.seed)
 
 
 def _faults(error: ValidationError) -> Iterator[str]:
     for fault in error.errors(include_url=False):
         where = ".".join(map(str, fault["loc"])) or "recipe"
         yield f"{where}: {fault['msg'].removeprefix('Value error, ')}"
-
-
-def _story(seed: int, index: int) -> Transcript:
-    """A story that never names its emotion; the emotions take turns."""
-    story = sample_story(Random(f"{seed}/{index}"), EMOTIONS[index % len(EMOTIONS)], words=False)
-    return Transcript(f"story:{seed}:{index}", (Message("text", story.text),), group=story.topic,
-                      label=story.emotion, source="organism", meta={"emotion": story.emotion})
 
 
 @dataclass(frozen=True, eq=False)
@@ -233,8 +221,9 @@ def probe(recipe: Recipe, model: Model, *, workspace: Workspace, on_progress: On
         directions += vectors
         data["stories"] = vectors[-1].meta["data"]
         pool = {key: vectors[-1].meta[key] for key in ("position", "stories")}
-    directions, tokens = calibrate(model, directions, chosen.reference, on_progress=told("reading benign tokens"))
-    scale = {"transcripts": len(chosen.reference), "chosen by": str(recipe.data.reference), "tokens": tokens}
+    directions = calibrate(model, directions, chosen.reference, on_progress=told("reading benign tokens"))
+    scale = {"transcripts": len(chosen.reference), "chosen by": str(recipe.data.reference),
+             "tokens": directions[0].meta["reference_tokens"]}
     card = ProbeCard(recipe.name, recipe.concept, model.identity, recipe.position, chosen.classes, tuple(measures),
                      tuple(direction.key for direction in directions), data, scale, pool,
                      recipe.model_dump(mode="json", by_alias=True, exclude_none=True))
@@ -257,31 +246,6 @@ def probe_cost(recipe: Recipe, model: Model) -> dict[str, Cost]:
         rule = story_rule(chosen.stories, model.tokenizer, from_token=recipe.stories.from_token)
         costs["stories"] = estimate(model, chosen.stories, sites, rule)
     return costs | {"reference": replace(estimate(model, chosen.reference, sites, BENIGN_TOKENS), bytes=0)}
-
-
-def calibrate(
-    model: Model, directions: Sequence[Direction], reference: Sequence[Transcript], *,
-    on_progress: OnProgress | None = None,
-) -> tuple[list[Direction], int]:
-    """The same directions on the scale of the reference transcripts' tokens, and how many tokens these are.
-
-    Every token but the first counts. Nothing is kept: only sums of projections, in float64.
-    """
-    sites = tuple(dict.fromkeys(direction.site for direction in directions))
-    sums = torch.zeros(len(directions), 2, dtype=torch.float64)
-    tokens, total = 0, estimate(model, reference, sites, BENIGN_TOKENS).tokens
-    for part in stream(model, reference, sites, BENIGN_TOKENS):
-        for index, direction in enumerate(directions):
-            along = direction.project(part.acts[direction.site]).double().cpu()
-            sums[index] += torch.stack([along.sum(), along.square().sum()])
-        tokens += sum(part.counts)
-        if on_progress is not None:
-            on_progress(part.tokens_done, total)
-    means = sums[:, 0] / tokens
-    spreads = (sums[:, 1] / tokens - means.square()).clamp(min=0).sqrt()
-    scaled = zip(directions, means.tolist(), spreads.tolist(), strict=True)
-    meta = {"reference_tokens": tokens, "reference_transcripts": len(reference)}
-    return [replace(d, offset=mean, scale=spread, meta={**d.meta, **meta}) for d, mean, spread in scaled], tokens
 
 
 def _choose(recipe: Recipe) -> _Chosen:
@@ -307,6 +271,8 @@ def _choose(recipe: Recipe) -> _Chosen:
     groups = [{t.group for t in labelled if rule(t)} for rule in (data.positive, data.negative)]
     classes = Classes(int(is_positive.sum()), int((~is_positive).sum()), len(everything) - len(labelled),
                       len(groups[0]), len(groups[1]), str(data.positive), str(data.negative))
+    if set(recipe.methods) & set(METHODS):  # too few groups shall be known before the model runs
+        grouped_folds(is_positive, [t.group for t in labelled], folds=recipe.folds, seed=recipe.seed)
     benign = [t for t in everything if data.reference(t)][: data.reference.limit]
     return _Chosen(labelled, is_positive, benign, recipe.told(), classes)
 

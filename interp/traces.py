@@ -80,7 +80,7 @@ class TokenTrace:
         return len(self.pieces)
 
     def row(self, direction: str | None = None) -> int:
-        """The row of a direction, given by key or by a name that only one row has; the first where None.
+        """The row of a direction, given by its key or by a name that only one row has; the first where None.
 
         Raises:
             DirectionError: none or several rows are called so.
@@ -221,8 +221,7 @@ def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[
     random ones too, has mean 0 and standard deviation 1.
 
     Raises:
-        DirectionError: a direction belongs to another model, or is constant over the reference; too few
-        random ones.
+        DirectionError: a direction belongs to another model, or never varies; too few random ones.
         TranscriptError: the reference has fewer than two tokens to calibrate on.
     """
     bank = _bank(model, directions, n_random, seed)
@@ -231,8 +230,8 @@ def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[
         for site, along in projected.items():
             if len(along):
                 moments[site].update(along)
-    about = {"transcripts": len(reference), "scale": _scales(bank, moments),
-             "tokens": next(iter(moments.values())).count}
+    count = next(iter(moments.values())).count
+    about = {"transcripts": len(reference), "tokens": count, "scale": _scales(bank, moments)}
     found = {index: _trace(transcripts[index], tokens, projected, bank, moments, about)
              for index, tokens, projected in _read(model, transcripts, bank, batch_tokens)}
     return [found[index] for index in sorted(found)]
@@ -240,8 +239,8 @@ def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[
 
 def _bank(model: Model, directions: Sequence[Direction], n_random: int, seed: int) -> _Bank:
     if not directions or n_random < FEWEST_RANDOM:
-        raise DirectionError(f"tracing {len(directions)} directions against {n_random} random ones",
-                             "too few", f"give a direction, and at least {FEWEST_RANDOM} random ones")
+        raise DirectionError(f"tracing {len(directions)} directions against {n_random} random ones", "too few",
+                             f"give a direction, and at least {FEWEST_RANDOM} random ones")
     checked = tuple(direction.check(model.identity) for direction in directions)
     keys = [direction.key for direction in checked]
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
@@ -262,14 +261,12 @@ def _read(model: Model, transcripts: Sequence[Transcript], bank: _Bank,
         rows, columns = batch.real[:, 1:].nonzero(as_tuple=True)
         keep = (rows.to(model.device), (columns + 1).to(model.device))
         captured = model.run(batch, sites=list(bank.units), keep=keep).captured
-        along = {site: (captured[site].float() @ units.T.to(model.device)).cpu()
-                 for site, units in bank.units.items()}
+        along = {site: (captured[site].float() @ units.T.to(model.device)).cpu() for site, units in bank.units.items()}
         for row, (index, tokens) in enumerate(zip(chunk, texts, strict=True)):
             yield index, tokens, {site: values[rows == row] for site, values in along.items()}
 
 
-def _batches(model: Model, transcripts: Sequence[Transcript],
-             batch_tokens: int) -> Iterator[dict[int, Tokens]]:
+def _batches(model: Model, transcripts: Sequence[Transcript], batch_tokens: int) -> Iterator[dict[int, Tokens]]:
     """Renderings by index: as many as fit into `batch_tokens` when padded, or one; near in length."""
     for first in range(0, len(transcripts), _WINDOW):
         window = range(first, min(first + _WINDOW, len(transcripts)))
@@ -289,12 +286,12 @@ def _scales(bank: _Bank, moments: Mapping[Site, _Moments]) -> dict[str, dict[str
     for site, measured in moments.items():
         if measured.count < 2:
             raise TranscriptError("calibrating scores", f"{measured.count} reference tokens beside token 0",
-                                  "give benign transcripts as the reference")
+                                  "give benign transcripts")
         both = zip(torch.as_tensor(measured.mean).tolist(), measured.sd.tolist(), strict=True)
         for direction, (mean, sd) in zip(bank.at(site), both, strict=False):
             if not sd > 0:
                 raise DirectionError(f"calibrating {direction.key}", "a projection that never varies",
-                                     "give more reference transcripts, or another direction")
+                                     "give more reference transcripts")
             scales[direction.key] = {"mean": mean, "sd": sd}
     return scales
 
@@ -377,7 +374,9 @@ def _bars(pieces: Sequence[str], scores: Float[np.ndarray, " pos"], inside: Bool
     lines, column = [["", ""]], 0
     for position in positions:
         bar = " " if inside[position] or np.isnan(scores[position]) else block_of(float(scores[position]))
-        for character in visible(pieces[position].replace("\t", " "), keep="\n"):
+        piece = visible(pieces[position].replace("\t", " "), keep="\n")
+        full = "\n" not in piece and 0 < width - column < len(piece)
+        for character in ("\n" if full else "") + piece:
             cells = _cells(character)
             if character == "\n" or column + cells > width:
                 lines.append(["", ""])

@@ -12,7 +12,7 @@ import pytest
 ROOT = Path(__file__).parents[1]
 ORDER = (
     "errors stats store sites transcripts tokens directions edits probes organism models activations generation "
-    "traces emotions scenarios behaviour experiments plots report engine jobs doctor demo inspect_provider cli testing"
+    "traces emotions scenarios behaviour experiments plots report engine jobs doctor line inspect_provider cli testing"
 ).split()
 HEAVY = {"torch", "transformers", "transformer_lens", "sklearn", "plotly", "scipy", "statsmodels", "ray", "inspect_ai"}
 ALLOWED_IN = {

@@ -211,6 +211,7 @@ def test_scores_of_a_given_direction_are_judged_as_they_are() -> None:
     there, constant = judge(scores, labels, groups, name="emotion:desperate", seed=0)
     assert there.auroc > 0.95 and there.p_value == 1 / 201 and there.name == "emotion:desperate"
     assert constant.auroc == 0.5 and constant.p_value == 1
+    assert there.to_row() | {"layer": 0, "method": "emotion:desperate", "n": 200} == there.to_row()
     flipped = judge({Site(0): -scores[Site(0)]}, labels, groups, name="emotion:calm", seed=0)[0]
     assert flipped.auroc == pytest.approx(1 - there.auroc) and flipped.p_value == 1 / 201, "either side counts"
 

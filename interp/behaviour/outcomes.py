@@ -1,8 +1,7 @@
 """The outcome ladder: exclusive rungs, so that every rate names what it counts."""
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from typing import Protocol
 
 from interp.errors import ExperimentError
 from interp.generation import Rollout
@@ -36,12 +35,8 @@ class Outcome:
         return None if self.rung is None else self.rung == rung
 
 
-class Grader(Protocol):
-    """Reads the outcome of a rollout."""
-
-    def __call__(self, rollout: Rollout) -> Outcome:
-        """The outcome; its `rung` is None where the grader cannot tell."""
-        ...
+Grader = Callable[[Rollout], Outcome]
+"""Reads the outcome of a rollout; its `rung` is None where the grader cannot tell."""
 
 
 def counts(outcomes: Iterable[Outcome]) -> dict[str, int]:

@@ -17,7 +17,7 @@ from interp.directions import Direction
 from interp.emotions import contrast, emotion_vectors, story_rule
 from interp.experiments.plan import Arm, Plan, dose_arms
 from interp.experiments.results import ArmResult, Results
-from interp.experiments.steer import steer
+from interp.experiments.run import steer
 from interp.experiments.verdict import coherent, outside_all_controls
 from interp.generation import BASELINE, Sampling, generate
 from interp.models import Model

@@ -92,6 +92,23 @@ def dose_arms(values: Sequence[float], unit: str, sites: tuple[Site, ...], *, sc
     return tuple(Arm("add", dose, unit, sites, "greater" if dose > 0 else "less", scope) for dose in doses)
 
 
+def arms_from(doses: str, unit: str, sites: tuple[Site, ...], everywhere: tuple[Site, ...], *, ablate: bool = True,
+              cap: float | None = 0.0, scope: str = "all") -> tuple[Arm, ...]:
+    """The arms of a usual experiment: doses at `sites`, and the direction ablated and capped `everywhere`.
+
+    Raises:
+        ExperimentError: `doses` is no list of numbers.
+    """
+    try:
+        values = [float(dose) for dose in doses.split(",") if dose.strip()]
+    except ValueError as error:
+        raise ExperimentError(f"doses {doses!r}", str(error), "write numbers with commas, such as 0.1,0.2") from error
+    arms = list(dose_arms(values, unit, sites, scope=scope))
+    arms += [Arm("ablate", 1.0, "fraction", everywhere, "less", scope)] if ablate else []
+    arms += [Arm("cap", cap, "z", everywhere, "less", scope)] if cap is not None else []
+    return tuple(arms)
+
+
 def conditions(plan: Plan, treatment: Mapping[Site, Direction],
                controls: Sequence[Mapping[Site, Direction]]) -> tuple[list[Condition], list[Condition]]:
     """The baseline and the treatments, and the controls: the same arms with each control direction."""

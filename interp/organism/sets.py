@@ -4,8 +4,9 @@ from collections.abc import Callable
 from dataclasses import replace
 from random import Random
 
+from interp.errors import TranscriptError
 from interp.organism.agent import sample_transcript
-from interp.organism.factors import Factors, draw_factors, middle_band, twin
+from interp.organism.factors import Factors, draw_factors, factors_of, middle_band, twin
 from interp.organism.phrases import EMOTIONS
 from interp.organism.replies import DECISION_MARKER
 from interp.organism.stories import sample_story
@@ -28,9 +29,9 @@ def benign_transcripts(n: int, seed: int) -> list[Transcript]:
     return [benign_twin(transcript) for transcript in found]
 
 
-def benign_twin(transcript: Transcript) -> Transcript:
-    """The same scene with the threat switched to routine: all other text of the prompt is shared."""
-    return _scene(transcript.id, twin(_factors(transcript)), name=f"{transcript.id}:twin")
+def benign_twin(transcript: Transcript, *, reply: bool = True) -> Transcript:
+    """The same scene of one of these sets with the threat switched to routine: all other text of the prompt is shared."""
+    return _scene(transcript.id, twin(factors_of(transcript.meta)), name=f"{transcript.id}:twin", reply=reply)
 
 
 def stories(n: int, seed: int) -> list[Transcript]:
@@ -56,12 +57,8 @@ def _drawn(kind: str, n: int, seed: int, wanted: Callable[[Factors], bool]) -> l
     return found
 
 
-def _scene(key: str, factors: Factors, name: str | None = None) -> Transcript:
-    return sample_transcript(Random(f"scene of {key}"), factors, id=name or key)
-
-
-def _factors(transcript: Transcript) -> Factors:
-    return Factors(**{key: transcript.meta[key] for key in Factors.__dataclass_fields__})
+def _scene(key: str, factors: Factors, name: str | None = None, reply: bool = True) -> Transcript:
+    return sample_transcript(Random(f"scene of {key}"), factors, id=name or key, reply=reply)
 
 
 def _story(name: str, emotion: str) -> Transcript:
@@ -70,3 +67,16 @@ def _story(name: str, emotion: str) -> Transcript:
     return Transcript(
         name, (Message("text", told.text),), group=told.topic, label=told.emotion, source="organism", meta=meta
     )
+
+
+def sample(kind: str, n: int, seed: int) -> list[Transcript]:
+    """`n` transcripts of a kind: agent, middle, benign or stories.
+
+    Raises:
+        TranscriptError: there is no such kind.
+    """
+    kinds = {"agent": agent_transcripts, "middle": middle_band_transcripts, "benign": benign_transcripts,
+             "stories": stories}
+    if kind not in kinds:
+        raise TranscriptError(f"sampling {kind!r}", "no such kind", f"choose one of {', '.join(kinds)}")
+    return kinds[kind](n, seed)

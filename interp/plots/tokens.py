@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from interp.plots.style import BAND_FILL, DIVERGING, DOTTED, GREY, STYLES, TEMPLATE, plain
+from interp.plots.style import BAND_FILL, DIVERGING, DOTTED, GREY, INK, STYLES, TEMPLATE, plain
 from interp.traces import Block, TokenTrace, running_mean
 
 _NAMED_SHARE = 0.045

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -46,6 +46,11 @@ class Measure:
     """Rows."""
     groups: int
     shuffles: int
+
+    def to_row(self) -> dict[str, Any]:
+        """A JSON row for a run folder's `probe.json`."""
+        row = {"site": str(self.site), "layer": self.site.layer, "method": self.name}
+        return row | {key: value for key, value in vars(self).items() if key not in ("site", "name")}
 
 
 class Fold(NamedTuple):

@@ -6,7 +6,6 @@ from collections.abc import Hashable, Sequence
 
 import numpy as np
 from jaxtyping import Bool, Float, Shaped
-from scipy.stats import rankdata
 
 from interp.errors import ProbeError
 
@@ -52,11 +51,17 @@ def aurocs(
     scores: Float[np.ndarray, "#labelling row"], labels: Bool[np.ndarray, "labelling row"]
 ) -> Float[np.ndarray, " labelling"]:
     """The AUROC of each row of labels; NaN where a class is missing. `interp.stats.auroc`, many at a time."""
-    ranks = rankdata(scores, axis=1)
+    ranks = np.stack([_ranks(one) for one in scores])
     positive = labels.sum(axis=1)
     pairs = positive * (labels.shape[1] - positive)
     wins = np.einsum("lr,lr->l", np.broadcast_to(ranks, labels.shape), labels) - positive * (positive + 1) / 2
     return np.divide(wins, pairs, out=np.full(len(labels), np.nan), where=pairs > 0)
+
+
+def _ranks(values: Float[np.ndarray, " row"]) -> Float[np.ndarray, " row"]:
+    """1 for the smallest; equal values share the mean of their ranks."""
+    _, level, counts = np.unique(values, return_inverse=True, return_counts=True)
+    return (np.cumsum(counts) - (counts - 1) / 2)[level]
 
 
 def _members(groups: Groups) -> list[np.ndarray]:

@@ -1,5 +1,5 @@
 """From the files of a run folder to one page that opens offline."""
 
-from interp.report.page import write_report
+from interp.report.page import write_report, write_traces
 
-__all__ = ["write_report"]
+__all__ = ["write_report", "write_traces"]

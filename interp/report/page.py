@@ -7,7 +7,7 @@ spelt, and a content security policy names the page's scripts by their hashes an
 import base64
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -18,13 +18,14 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
+from interp.errors import TranscriptError
 from interp.plots import control_ranks, dose_response, doses, layer_sweep, outcome_ladder, trace_figure
 from interp.plots.tokens import colour_limit
 from interp.report import chat, tables
 from interp.report.folder import RunFolder, read_run
 from interp.report.tables import Table
 from interp.store import write_bytes
-from interp.traces import visible
+from interp.traces import TokenTrace, visible
 
 WINDOW = 12
 """Tokens over which the lines of a trace are averaged."""
@@ -55,27 +56,56 @@ def write_report(folder: str | Path) -> Path:
     return path
 
 
+def write_traces(traces: Sequence[TokenTrace], path: str | Path) -> Path:
+    """Write a page of token traces alone, in the manner of the report's, and return its path.
+
+    Raises:
+        TranscriptError: there is no trace.
+    """
+    if not traces:
+        raise TranscriptError("writing a page of traces", "none were given", "make one with `interp trace`")
+    title = f"When does {traces[0].directions[0]} fire?"
+    path = Path(path)
+    pictures = {"traces": _trace_picture(traces)}
+    write_bytes(path, _page("traces.html.j2", title, pictures, trace_views=_trace_views(traces)).encode())
+    return path
+
+
 def render(run: RunFolder) -> str:
     """The page of a run."""
-    scripts = [Markup(get_plotlyjs()), Markup(_own("page.js"))]
-    template = _environment().get_template("page.html.j2")
-    return template.render(
+    results = run.results
+    return _page(
+        "run.html.j2",
+        results["question"],
+        _pictures(run),
         run=run,
-        results=run.results,
-        verdict=run.results["verdict"],
-        style=Markup(_own("page.css")),
-        plotly=scripts[0],
-        script=scripts[1],
-        policy=_policy(scripts),
-        pictures=_pictures(run),
-        numbers=tables.key_numbers(run.results),
-        controls=tables.conditions(run.results, "control"),
-        conditions=tables.conditions(run.results),
+        results=results,
+        verdict=results["verdict"],
+        numbers=tables.key_numbers(results),
+        controls=tables.conditions(results, "control"),
+        conditions=tables.conditions(results),
         examples=chat.examples(run),
         record=tables.pretty(run.record),
-        trace_views=_trace_views(run),
-        window=WINDOW,
-        shades=chat.SHADES,
+        trace_views=_trace_views(run.traces),
+    )
+
+
+def _page(template: str, title: str, pictures: Mapping[str, Picture], **content: Any) -> str:
+    scripts = [Markup(get_plotlyjs()), Markup(_own("page.js"))]
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=title,
+            pictures=pictures,
+            style=Markup(_own("page.css")),
+            plotly=scripts[0],
+            script=scripts[1],
+            policy=_policy(scripts),
+            window=WINDOW,
+            shades=chat.SHADES,
+            **content,
+        )
     )
 
 
@@ -120,7 +150,7 @@ def _pictures(run: RunFolder) -> dict[str, Picture]:
     if run.probe is not None and run.probe["rows"]:
         found["sweep"] = _picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
     if run.traces:
-        found["traces"] = _picture("traces", trace_figure(run.traces, window=WINDOW), Table((), ()))
+        found["traces"] = _trace_picture(run.traces)
     return found
 
 
@@ -129,8 +159,13 @@ def _picture(name: str, figure: go.Figure, table: Table) -> Picture:
     return Picture(name, htmlsafe_json_dumps(content), int(figure.layout.height), table)
 
 
-def _trace_views(run: RunFolder) -> list[dict[str, Any]]:
-    limit = colour_limit(run.traces) if run.traces else 1.0
+def _trace_picture(traces: Sequence[TokenTrace]) -> Picture:
+    """The lines; their tables stand below each transcript."""
+    return _picture("traces", trace_figure(traces, window=WINDOW), Table((), ()))
+
+
+def _trace_views(traces: Sequence[TokenTrace]) -> list[dict[str, Any]]:
+    limit = colour_limit(traces)
     return [
         {
             "trace": trace,
@@ -139,5 +174,5 @@ def _trace_views(run: RunFolder) -> list[dict[str, Any]]:
             "segments": tables.segments(trace),
             "strongest": tables.strongest(trace),
         }
-        for trace in run.traces
+        for trace in traces
     ]

@@ -23,7 +23,9 @@
   function point(trace, position) {
     const plot = plots.traces;
     const curve = plot.data.findIndex((line) => line.type === "scatter" && line.meta === trace);
-    if (curve >= 0) Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: position }]);
+    if (curve < 0) return;
+    const { xaxis, yaxis } = plot.data[curve];
+    Plotly.Fx.hover(plot, [{ curveNumber: curve, pointNumber: position }], (xaxis ?? "x") + (yaxis ?? "y"));
   }
 
   for (const box of transcripts) {
@@ -57,7 +59,7 @@
   });
 
   addEventListener("beforeprint", () => {
-    for (const part of document.querySelectorAll("details")) part.open = true;
+    for (const part of document.querySelectorAll("details:not(.bulk)")) part.open = true;
     for (const place of Object.values(plots)) Plotly.Plots.resize(place);
   });
 })();

@@ -1,0 +1,150 @@
+"""The whole line: from a model and a recipe to a report, stage after stage, each kept in the run's folder."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from interp.behaviour import grammar
+from interp.directions import Direction, load_directions
+from interp.doctor import examine, lines, sound
+from interp.errors import ExperimentError, ModelError, ProbeError
+from interp.experiments import Plan, Verdict, steer, without_reply
+from interp.experiments.organism import SAMPLING, steering_arms
+from interp.generation import BASELINE, generate
+from interp.jobs import Recipe, probe, probe_folder
+from interp.models import Model
+from interp.organism.sets import benign_transcripts, benign_twin, middle_band_transcripts
+from interp.probes import ProbeCard
+from interp.report import write_report
+from interp.sites import Site
+from interp.store import Workspace, write_json
+from interp.traces import TokenTrace, trace
+from interp.transcripts import Transcript, read_jsonl
+
+Progress = Callable[[str, int, int], None]
+"""Called with the stage, what is done of it, and how much there is."""
+
+QUESTION = "Does suppressing the desperation direction lower blackmail?"
+RECIPE = Path("desperation") / "recipe.toml"
+DIRECTION = "emotion:desperate-calm"
+"""The direction under test: fitted on stories alone, so that nothing of the behaviour went into it."""
+SEED = 7
+N_PROMPTS, N_BENIGN = 24, 64
+
+
+def open_probe(workspace: Workspace, name: str, model: Model, direction: str) -> dict[Site, Direction]:
+    """A probe's direction of that name at every site, fitted on that model.
+
+    Raises:
+        StoreError: the probe was not fitted on the model.
+        DirectionError: it was fitted on other weights, another dtype or chat template.
+        ProbeError: the probe has no such direction.
+    """
+    found = load_directions(probe_folder(workspace, name, model) / "directions.safetensors", model=model.identity)
+    chosen = {d.site: d for d in found.values() if d.name == direction}
+    if not chosen:
+        raise ProbeError(f"direction {direction} of probe {name}", "it has no such direction",
+                         f"choose one of {', '.join(sorted({d.name for d in found.values()}))}")
+    return chosen
+
+
+def read_prompts(path: Path | None, n: int, seed: int) -> list[Transcript]:
+    """The first `n` transcripts of a file; without one, scenes of the organism's world in the middle band."""
+    return read_jsonl(path)[:n] if path else middle_band_transcripts(n, seed)
+
+
+def read_benign(path: Path | None, seed: int) -> list[Transcript]:
+    """The benign transcripts of a file; without one, the organism's."""
+    return read_jsonl(path) if path else benign_transcripts(N_BENIGN, seed)
+
+
+def read_or_generate_pair(model: Model, path: Path | None, seed: int) -> list[Transcript]:
+    """The transcripts of a file; without one, a matched pair of the model's own replies."""
+    return read_jsonl(path) if path else matched_pair(model, middle_band_transcripts(N_PROMPTS, seed), seed=seed)
+
+
+def experiment(
+    model: Model,
+    plan: Plan,
+    prompts: Sequence[Transcript],
+    treatment: dict[Site, Direction],
+    *,
+    benign: Sequence[Transcript],
+    folder: Path,
+    command: Sequence[str],
+    despite_doctor: bool = False,
+    on_progress: Progress | None = None,
+) -> Verdict:
+    """Examine the model, carry out the plan, and write the report; the folder resumes after a kill.
+
+    Raises:
+        ModelError: a check of the doctor failed, and `despite_doctor` is not set.
+    """
+    checks = examine(model)
+    if not sound(checks) and not despite_doctor:
+        raise ModelError(f"steering {model.name}", "; ".join(line for line in lines(checks) if line.startswith("FAIL")),
+                         "mend what `interp doctor` says, or pass --despite-doctor")
+    tell = partial(on_progress, "steering") if on_progress else None
+    _, words = steer(model, plan, prompts, treatment, benign=benign, folder=folder, command=command, on_progress=tell)
+    write_json(folder / "doctor.json", [check.to_dict() for check in checks])
+    write_report(folder)
+    return words
+
+
+def matched_pair(model: Model, prompts: Sequence[Transcript], *, seed: int) -> list[Transcript]:
+    """A reply that blackmails and the reply to its benign twin, both the model's own, with the same noise.
+
+    Raises:
+        ExperimentError: the model blackmails in none of the prompts.
+    """
+    for prompt in prompts:
+        twin = benign_twin(prompt, reply=False)
+        real, benign = generate(model, [without_reply(prompt), twin], [BASELINE], seed=seed, sampling=SAMPLING)
+        if prompt.id != real.prompt:
+            real, benign = benign, real
+        if grammar(real).rung == "blackmail" and grammar(benign).coherent:
+            return [real.transcript, benign.transcript]
+    raise ExperimentError("tracing a blackmail transcript", f"no blackmail in {len(prompts)} replies",
+                          "give more prompts, or transcripts of your own")
+
+
+def demo(model: Model, *, workspace: Workspace, folder: Path, on_progress: Progress | None = None) -> Verdict:
+    """Every stage on the embedded model: probe, trace, steer with controls, report. Everything stays in `folder`.
+
+    Raises:
+        StoreError, ProbeError: the workspace has no recipe `probes/desperation/recipe.toml`.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    inside = Workspace(folder)
+    recipe = Recipe.load(workspace.probes / RECIPE)
+    card = probe(recipe, model, workspace=inside, on_progress=on_progress)
+    write_json(folder / "probe.json", sweep(card))
+    prompts = middle_band_transcripts(N_PROMPTS, SEED)
+    benign = benign_transcripts(N_BENIGN, SEED)
+    treatment = open_probe(inside, recipe.name, model, DIRECTION)
+    best = [treatment[card.best(DIRECTION).site], _best(inside, recipe, model, card, "difference_of_means")]
+    traces = trace(model, matched_pair(model, prompts, seed=SEED), best, benign, seed=SEED)
+    save_traces(folder, traces)
+    plan = Plan(QUESTION, DIRECTION, steering_arms(model.n_layers), samples=4, control_samples=2, seed=SEED,
+                sampling=SAMPLING)
+    return experiment(model, plan, prompts, treatment, benign=benign, folder=folder, command=("interp", "demo"),
+                      on_progress=on_progress)
+
+
+def _best(workspace: Workspace, recipe: Recipe, model: Model, card: ProbeCard, method: str) -> Direction:
+    return open_probe(workspace, recipe.name, model, method)[card.best(method).site]
+
+
+def save_traces(folder: Path, traces: Sequence[TokenTrace]) -> None:
+    """Write `traces.json`."""
+    write_json(folder / "traces.json", {"traces": [found.to_dict() for found in traces]})
+
+
+def sweep(card: ProbeCard) -> dict[str, Any]:
+    """The layer sweep of a card, as the report reads it."""
+    shown = [m for m in card.measures if not m.name.startswith("emotion:") or m.name in ("emotion:desperate", DIRECTION)]
+    rows = [{"site": str(m.site), "layer": m.site.layer, "method": m.name, "auroc": m.auroc, "low": m.low,
+             "high": m.high, "null_low": m.null_low, "null_high": m.null_high, "p_value": m.p_value, "n": m.n}
+            for m in shown]
+    return {"name": card.name, "position": card.position, "rows": rows}

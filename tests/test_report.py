@@ -1,0 +1,262 @@
+import base64
+import hashlib
+import json
+import re
+from html.parser import HTMLParser
+
+import numpy as np
+import pytest
+
+from interp.errors import StoreError, TranscriptError
+from interp.report import write_report, write_traces
+from interp.report.chat import SHADES, bubbles, examples
+from interp.report.folder import read_run
+from interp.report.tables import interval, key_numbers, number, p_value, points
+from interp.tokens import Span
+from interp.traces import TokenTrace
+
+HOSTILE = "</script><script>alert(1)</script><img src=http://evil.example onerror=alert(2)> \u202eevil\u2028 {{ 7*6 }}"
+SHOWN = HOSTILE.replace("\u202e", "⟨U+202E⟩").replace("\u2028", "⟨U+2028⟩")
+
+
+def rate(successes, trials, ungraded=0):
+    value = successes / trials if trials else None
+    ends = (None, None) if value is None else (max(value - 0.1, 0.0), min(value + 0.1, 1.0))
+    counted = {"successes": successes, "trials": trials, "ungraded": ungraded}
+    return counted | {"value": value, "low": ends[0], "high": ends[1]}
+
+
+def cell(condition, role, blackmail, strength=None, coherent=40):
+    edit = {"kind": strength and "add", "direction": strength and condition.rpartition(" ")[2], "strength": strength,
+            "unit": strength and "norm", "sites": ["L2.resid_post"] if strength else [], "scope": strength and "all"}
+    contrast = {"difference": blackmail / 40 - 0.5, "low": blackmail / 40 - 0.6, "high": blackmail / 40 - 0.4,
+                "p_value": 0.0004, "n": 40, "method": "paired"}
+    return edit | {"condition": condition, "role": role, "raw_strength": strength and 2.3 * strength, "n": 40,
+                   "outcomes": {"blackmail": blackmail, "routine": 40 - blackmail}, "blackmail": rate(blackmail, 40),
+                   "coherent": rate(coherent, 40), "kl": strength and 0.0123,
+                   "contrast": contrast if strength else None}
+
+
+def results():
+    cells, arms = [cell("baseline", "baseline", 20)], []
+    for strength, blackmail, coherent in ((-2.0, 4, 40), (2.0, 33, 39), (9.0, 39, 11)):
+        name = f"add {strength:+g} norm @2"
+        controls = [f"{name} | random:{i}" for i in range(2)]
+        cells += [cell(f"{name} | desperation", "treatment", blackmail, strength, coherent),
+                  *(cell(control, "control", 20 + i, strength) for i, control in enumerate(controls))]
+        rank = {"real": blackmail / 40 - 0.5, "controls": [0.0, 0.025], "rank": 1, "percentile": 0.0, "p_value": 1 / 3,
+                "floor": 1 / 3}
+        arms.append({"name": name, "kind": "add", "strength": strength, "unit": "norm", "sites": ["L2.resid_post"],
+                     "treatment": f"{name} | desperation", "controls": controls, "rank": rank, "alternative": "less"})
+    verdict = {"word": "specific suppression", "headline": "Blackmail fell.", "sentences": ["First.", f"Arm {HOSTILE}"]}
+    return {"question": f"Does it? {HOSTILE}", "model": "tiny", "n_prompts": 20, "samples": 2, "cells": cells,
+            "arms": arms, "residual_norms": {"L2.resid_post": 7.5}, "verdict": verdict}
+
+
+def token_trace(name, peak):
+    pieces = ("<s>", "You", HOSTILE, "\n", "Act", " now")
+    scores = np.asarray([[np.nan, -9.0, 0.1, 0.2, peak, peak / 2]], dtype=np.float32)
+    spans = (Span("role", "user", 0, 1, 4), Span("segment", "email:1", 0, 1, 3), Span("role", "assistant", 1, 4, 6))
+    band = np.full_like(scores, 1.5)
+    return TokenTrace(name, "g", name, pieces, spans, 4, ("desperation@L2.resid_post",), scores, ("L2.resid_post",),
+                      -band, band, 50, {"transcripts": 30, "tokens": 900, "scale": {}})
+
+
+def rollout(prompt, condition, sample, reply):
+    messages = [{"role": "user", "content": f"prompt {HOSTILE}"}, {"role": "assistant", "content": reply}]
+    transcript = {"id": f"{prompt}|{condition}|{sample}", "group": prompt, "messages": messages}
+    return {"prompt": prompt, "condition": condition, "sample": sample, "seed": 5, "truncated": False, "in_scope": 1,
+            "changed": 1, "transcript": transcript}
+
+
+def lines(rows):
+    return "".join(json.dumps(row) + "\n" for row in rows)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    run = tmp_path / "demo"
+    run.mkdir()
+    rollouts, outcomes = [], []
+    for found in results()["cells"]:
+        for prompt in ("p0", "p1"):
+            bad = prompt == "p1" and found["condition"] == "baseline"
+            rollouts.append(rollout(prompt, found["condition"], 0, f"{found['condition']} says {HOSTILE}"))
+            outcomes.append({"prompt": prompt, "condition": found["condition"], "sample": 0, "grader": "grammar",
+                             "outcome": "blackmail" if bad else None, "note": f"note {HOSTILE}"})
+    sweep = [{"site": "L2.resid_post", "layer": 2, "method": f"means {HOSTILE}", "auroc": 0.912, "low": 0.87,
+              "high": 0.95, "null_low": 0.42, "null_high": 0.58, "p_value": 0.002, "n": 120}]
+    parts = {
+        "results.json": results(), "probe.json": {"name": "desperation", "position": "last", "rows": sweep},
+        "traces.json": {"traces": [token_trace("blackmail", 6.0).to_dict(), token_trace("twin", 0.3).to_dict()]},
+        "doctor.json": [{"check": "capture", "ok": False, "detail": HOSTILE, "do": "load another model"}],
+        "run.json": {"format": 1, "command": ["interp", "steer", HOSTILE], "config": {"plan": {"seed": 3}}}}
+    for name, content in parts.items():
+        (run / name).write_text(json.dumps(content))
+    (run / "rollouts.jsonl").write_text(lines(rollouts))
+    (run / "outcomes.jsonl").write_text(lines(outcomes))
+    return run
+
+
+class Page(HTMLParser):
+    """Elements, attributes, text and scripts of a page, as a browser would find them."""
+
+    def __init__(self, html):
+        super().__init__()
+        self.elements, self.attributes, self.scripts, self.texts = [], [], [], []
+        self.feed(html)
+        self.text = "".join(self.texts)
+
+    def handle_starttag(self, tag, attrs):
+        self.elements.append(tag)
+        self.attributes += attrs
+        if tag == "script":
+            self.scripts.append([dict(attrs), ""])
+
+    def handle_data(self, data):
+        if self.cdata_elem == "script":
+            self.scripts[-1][1] += data
+        elif self.cdata_elem is None:
+            self.texts.append(data)
+
+
+def page(folder):
+    return Page(write_report(folder).read_text(encoding="utf-8"))
+
+
+def test_hostile_text_is_shown_as_text_wherever_it_came_from(folder):
+    found = page(folder)
+    assert "img" not in found.elements and "evil.example" not in "".join(v or "" for _, v in found.attributes)
+    assert not [name for name, _ in found.attributes if name.startswith("on")]
+    assert len([text for attrs, text in found.scripts if attrs.get("type") != "application/json"]) == 2
+    for place in ("Does it? ", "Arm ", "prompt ", "says ", "note "):  # question, verdict, prompt, reply, grader's note
+        assert place + SHOWN in found.text
+    assert found.text.count(SHOWN) >= 12  # also the tokens, the doctor, the probe and the command
+    assert not {"\u202e", "\u2028"} & set(write_report(folder).read_text().replace(found.scripts[-2][1], ""))
+
+
+def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_asked_for(folder):
+    found = page(folder)
+    policy = next(v for k, v in found.attributes if k == "content" and v.startswith("default-src 'none'"))
+    digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
+               for attrs, text in found.scripts if not attrs}
+    assert set(re.findall(r"'sha256-([^']+)'", policy)) == digests
+    assert "unsafe-eval" not in policy and "script-src 'unsafe-inline'" not in policy
+    linked = [value for name, value in found.attributes if name in ("src", "href", "action", "srcset", "data")]
+    assert linked and all(value.startswith("#") for value in linked)
+    assert "link" not in found.elements and "iframe" not in found.elements
+
+
+def test_the_figures_data_are_json_and_plotly_is_there_once(folder):
+    found = page(folder)
+    figures = {attrs["id"]: json.loads(text) for attrs, text in found.scripts if attrs.get("type")}
+    assert set(figures) == {"data-doses", "data-sweep", "data-traces", "data-ranks", "data-outcomes"}
+    assert all(figure["data"] for figure in figures.values())
+    assert sum("plotly.js v" in text for _, text in found.scripts) == 1
+
+
+def test_a_number_changed_in_a_file_is_changed_in_the_page(folder):
+    before = page(folder)
+    changed = results()
+    changed["cells"][0]["blackmail"] |= {"value": 0.4242, "low": 0.3131, "successes": 17}
+    (folder / "results.json").write_text(json.dumps(changed))
+    after = page(folder)
+    assert "42 %" in after.text and "42 %" not in before.text
+    assert "31 to 60 %" in after.text and "31 to 60 %" not in before.text
+    data = [text for attrs, text in after.scripts if attrs.get("id") == "data-doses"]
+    assert "0.4242" in data[0]
+
+
+def test_the_same_files_give_the_same_bytes_and_nothing_else_is_written(folder):
+    names = {path.name for path in folder.iterdir()}
+    first = write_report(folder).read_bytes()
+    assert write_report(folder).read_bytes() == first
+    assert {path.name for path in folder.iterdir()} == names | {"report.html"}
+    assert len(first) < 5_300_000
+    assert str(folder.parent).encode() not in first
+
+
+@pytest.mark.parametrize(("name", "sentence"), [
+    ("probe.json", "interp probe"), ("traces.json", "interp trace"), ("doctor.json", "interp doctor"),
+    ("run.json", "seeds are unknown"), ("rollouts.jsonl", "replies cannot be shown")])
+def test_what_has_no_file_is_named_as_missing(folder, name, sentence):
+    assert sentence not in page(folder).text
+    (folder / name).unlink()
+    found = page(folder).text
+    assert f"it has no {name}" in found and sentence in found
+
+
+def test_without_results_or_with_broken_files_there_is_no_page(folder):
+    (folder / "probe.json").write_text("{")
+    with pytest.raises(StoreError, match="not JSON"):
+        write_report(folder)
+    (folder / "probe.json").unlink()
+    (folder / "rollouts.jsonl").write_text('{"prompt": "p0"}\n')
+    with pytest.raises(StoreError, match="broken"):
+        write_report(folder)
+    (folder / "results.json").write_text('{"question": "why?"}')
+    with pytest.raises(StoreError, match="lacks model, n_prompts, cells"):
+        write_report(folder)
+    (folder / "results.json").unlink()
+    with pytest.raises(StoreError, match="no results.json"):
+        write_report(folder)
+    assert not (folder / "report.html").exists()
+
+
+def test_a_run_without_arms_has_a_page_that_says_so(folder):
+    bare = results() | {"arms": []}
+    bare["cells"] = bare["cells"][:1]
+    (folder / "results.json").write_text(json.dumps(bare))
+    found = page(folder).text
+    assert "no dose sweep" in found and "nothing to rank" in found
+
+
+def test_the_first_screen_has_three_numbers_with_intervals_and_no_incoherent_arm():
+    numbers = key_numbers(results())
+    assert [entry.title for entry in numbers] == ["Unedited", "add -2 norm @2", "add +2 norm @2"]
+    assert [entry.value for entry in numbers] == ["50 %", "10 %", "82 %"]
+    assert "0 to 20 %, 4 of 40" in numbers[1].interval
+    assert "−40 points" in numbers[1].note and "rank 1 of 3" in numbers[1].note and "100 % coherent" in numbers[1].note
+
+
+def test_examples_show_one_prompt_and_noise_under_several_conditions_where_outcomes_differ(folder):
+    first, second = examples(read_run(folder))
+    assert (first.prompt, second.prompt) == ("p1", "p0")  # at p1 the baseline alone was graded
+    assert [reply.outcome for reply in first.replies] == ["ungraded", "ungraded", "blackmail", "ungraded"]
+    assert [reply.condition.rpartition(" ")[2] for reply in first.replies] == [
+        "desperation", "random:0", "baseline", "desperation"]
+
+
+def test_bubbles_hold_every_token_once_with_a_shade_that_follows_its_score():
+    trace = token_trace("x", 3.0)
+    found = bubbles(trace, limit=6.0)
+    tokens = [token for bubble in found for part in bubble.parts for token in part.tokens]
+    assert [token.text for token in tokens] == list(trace.pieces)
+    assert [token.shade for token in tokens] == [None, -SHADES, 0, 0, 4, 2]
+    assert [bubble.role for bubble in found] == [None, "user", "assistant"]
+    assert [bubble.generated for bubble in found] == [False, False, True]
+    assert [part.name for part in found[1].parts] == ["email:1", None] and found[1].parts[1].blank
+    assert "z −9.00, outside" in tokens[1].title and "within" in tokens[2].title
+
+
+def test_traces_alone_have_a_page_of_the_same_kind(tmp_path):
+    path = write_traces([token_trace("blackmail", 6.0), token_trace("twin", 0.3)], tmp_path / "new" / "trace.html")
+    found = Page(path.read_text())
+    assert SHOWN in found.text and "img" not in found.elements
+    assert "When does desperation@L2.resid_post fire?" in found.text
+    assert [attrs["id"] for attrs, _ in found.scripts if attrs.get("type")] == ["data-traces"]
+    with pytest.raises(TranscriptError, match="none were given"):
+        write_traces([], tmp_path / "none.html")
+
+
+def test_undefined_is_a_dash_and_never_a_zero():
+    assert interval(None, 1.0) == points(None) == p_value(None) == number(None) == "–"
+    assert (points(-0.123), points(0.0), p_value(0.0), p_value(0.04)) == ("−12", "+0", "< 0.001", "0.040")
+
+
+def test_tables_and_transcripts_are_reachable_by_keyboard_and_named(folder):
+    html = write_report(folder).read_text()
+    assert html.count('class="transcript" tabindex="0" role="region" aria-label=') == 2
+    assert html.count('class="scroll" tabindex="0"') == html.count("<table>")
+    assert html.count('role="img" aria-label=') == 5
+    assert '<html lang="en">' in html and "prefers-color-scheme: dark" in html and "@media print" in html
