@@ -25,6 +25,8 @@ class ModelIdentity:
     weights: str
     """Fingerprint of the configuration and of sampled parameter values, the same on disk and in memory."""
     dtype: str
+    tokenizer: str
+    """Fingerprint of the vocabulary and of how text is split."""
     template: str
     """Fingerprint of the chat template."""
     bos: str
@@ -140,7 +142,8 @@ def random_like(direction: Direction, n: int, *, seed: int) -> list[Direction]:
 
 
 def save_directions(path: Path, directions: Iterable[Direction]) -> None:
-    """Write directions to one safetensors file: vectors as tensors, the rest as JSON in its header; atomic.
+    """Write directions to one safetensors file: vectors as tensors, the rest as JSON in its header; atomic, and the same
+    directions give the same bytes.
 
     Raises:
         DirectionError: two of them have the same name and site.
@@ -148,16 +151,18 @@ def save_directions(path: Path, directions: Iterable[Direction]) -> None:
     from safetensors.torch import save
 
     tensors: dict[str, Tensor] = {}
-    cards: dict[str, str] = {"format": str(FORMAT)}
+    cards: dict[str, Any] = {}
     for direction in directions:
         if direction.key in tensors:
             raise DirectionError(f"saving {path.name}", f"{direction.key} twice", "give each direction its own name")
         tensors[direction.key] = direction.vector.detach().to("cpu", torch.float32).contiguous()
-        card = {"name": direction.name, "site": str(direction.site), "offset": direction.offset,
+        cards[direction.key] = {
+                "name": direction.name, "site": str(direction.site), "offset": direction.offset,
                 "scale": direction.scale, "model": direction.model and asdict(direction.model),
                 "meta": dict(direction.meta)}
-        cards[direction.key] = json.dumps(card, sort_keys=True, allow_nan=False)
-    write_bytes(path, save(tensors, cards))
+    # one key of metadata: safetensors writes several in any order, and the same directions shall give the same bytes
+    card = json.dumps({"format": FORMAT, "directions": cards}, sort_keys=True, allow_nan=False)
+    write_bytes(path, save(tensors, {"interp": card}))
 
 
 def load_directions(path: Path, *, model: ModelIdentity | None = None) -> dict[str, Direction]:
@@ -174,9 +179,9 @@ def load_directions(path: Path, *, model: ModelIdentity | None = None) -> dict[s
                          "fit one with `interp probe RECIPE.toml`, or name a directions.safetensors")
     try:
         with safe_open(path, framework="pt") as file:
-            cards = file.metadata() or {}
+            card = json.loads((file.metadata() or {})["interp"])
             vectors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
-        found = {key: _from_card(json.loads(cards[key]), vector) for key, vector in vectors.items()}
+        found = {key: _from_card(card["directions"][key], vector) for key, vector in vectors.items()}
     except (SafetensorError, KeyError, json.JSONDecodeError, TypeError) as error:
         raise StoreError(f"loading directions from {path.name}", f"not a file of directions ({error})",
                          "name a directions.safetensors that `interp probe` wrote") from error

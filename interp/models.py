@@ -174,7 +174,7 @@ class Model:
         """What directions and activations of this model are bound to."""
         template = self.tokenizer.chat_template
         return ModelIdentity(self.name, _weights_fingerprint(self.hf), self.dtype,
-                             fingerprint(template) if template else "none",
+                             fingerprint(_spelling(self.tokenizer)), fingerprint(template) if template else "none",
                              "once" if adds_bos(self.tokenizer) else "none")
 
     @cached_property
@@ -326,6 +326,12 @@ def _weights_fingerprint(hf: Any) -> str:
     sampled = {name: [list(p.shape), p.detach().flatten()[:: max(1, p.numel() // _SAMPLED)].float().cpu().numpy()]
                for name, p in hf.named_parameters()}
     return fingerprint({"config": config, "parameters": sampled})
+
+
+def _spelling(tokenizer: Any) -> Any:
+    """Everything that decides how text becomes ids."""
+    backend = getattr(tokenizer, "backend_tokenizer", None)
+    return tokenizer.get_vocab() if backend is None else backend.to_str()
 
 
 def _end_of_turn(tokenizer: Any) -> int | None:

@@ -9,7 +9,7 @@ from interp.directions import Direction, ModelIdentity, combine, cosine, load_di
 from interp.errors import DirectionError, StoreError
 from interp.sites import Site
 
-HERE = ModelIdentity("here", "w1", "float32", "t1", "once")
+HERE = ModelIdentity("here", "w1", "float32", "v1", "t1", "once")
 
 
 def direction(name: str = "d", seed: int = 0, **changes) -> Direction:
@@ -47,7 +47,13 @@ def test_directions_survive_their_file(tmp_path) -> None:
     assert (one.offset, one.scale, one.model, dict(one.meta)) == (0.5, 2.0, HERE, {"method": "m"})
 
 
-@pytest.mark.parametrize("field", ["weights", "dtype", "template", "bos"])
+def test_the_same_directions_give_the_same_bytes(tmp_path) -> None:
+    for name in ("one", "two"):
+        save_directions(tmp_path / name, [direction(f"d{i}", i) for i in range(8)])
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+
+
+@pytest.mark.parametrize("field", ["weights", "dtype", "tokenizer", "template", "bos"])
 def test_another_model_is_refused_and_both_are_named(tmp_path, field: str) -> None:
     other = dataclasses.replace(HERE, **{"name": "there", field: "changed"})
     with pytest.raises(DirectionError, match=f"(?s)on there.*fitted on here.*{field}"):
