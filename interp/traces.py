@@ -9,19 +9,20 @@ Function in a Large Language Model".
 
 import unicodedata
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import cached_property
 from itertools import pairwise
 from typing import Any, NamedTuple
 
 import numpy as np
-import torch
 from jaxtyping import Bool, Float
 from torch import Tensor
 
+from interp.activations import stream
+from interp.activations.scale import BENIGN_TOKENS, calibrate
 from interp.directions import Direction, random_like
 from interp.errors import DirectionError, TranscriptError
-from interp.models import Model, pad
+from interp.models import Model
 from interp.sites import Site
 from interp.tokens import Span, Tokens, render
 from interp.transcripts import Transcript
@@ -32,8 +33,6 @@ BAND = (2.5, 97.5)
 """Percentiles of the random directions' scores that bound the null band."""
 FEWEST_RANDOM = 20
 """With fewer random directions a 95 % band is its extremes and less."""
-_WINDOW = 1024
-"""How many transcripts are rendered at a time."""
 
 
 class Block(NamedTuple):
@@ -169,43 +168,6 @@ def _blocks(spans: Sequence[Span], length: int) -> Iterator[Block]:
         yield Block(role.message if role else None, role.name if role else None, segment, start, stop)
 
 
-@dataclass
-class _Moments:
-    """Running mean and sum of squared deviations of each direction's projection (Chan et al. 1979)."""
-
-    count: int = 0
-    mean: Float[Tensor, " probe"] | float = 0.0
-    squares: Float[Tensor, " probe"] | float = 0.0
-
-    def update(self, along: Float[Tensor, "row probe"]) -> None:
-        rows, share = along.double(), len(along) / (self.count + len(along))
-        gap = rows.mean(0) - self.mean
-        self.squares = self.squares + (rows - rows.mean(0)).square().sum(0) + gap.square() * self.count * share
-        self.mean = self.mean + gap * share
-        self.count += len(rows)
-
-    @property
-    def sd(self) -> Float[Tensor, " probe"]:
-        return (torch.as_tensor(self.squares) / (self.count - 1)).sqrt()
-
-
-@dataclass(frozen=True, eq=False)
-class _Bank:
-    """All directions that are read, real ones first, then the random ones of each site."""
-
-    real: tuple[Direction, ...]
-    random: dict[Site, list[Direction]]
-
-    @cached_property
-    def units(self) -> dict[Site, Float[Tensor, "probe d_model"]]:
-        """Unit vectors by site: the real directions there in their order, then the random ones."""
-        return {site: torch.stack([d.unit.float() for d in (*self.at(site), *random)])
-                for site, random in self.random.items()}
-
-    def at(self, site: Site) -> list[Direction]:
-        return [direction for direction in self.real if direction.site == site]
-
-
 def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[Direction],
           reference: Sequence[Transcript], *, n_random: int = 100, seed: int = 0,
           batch_tokens: int = 8192) -> list[TokenTrace]:
@@ -224,92 +186,45 @@ def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[
         DirectionError: a direction belongs to another model, or never varies; too few random ones.
         TranscriptError: the reference has fewer than two tokens to calibrate on.
     """
-    bank = _bank(model, directions, n_random, seed)
-    moments = {site: _Moments() for site in bank.random}
-    for _, _, projected in _read(model, reference, bank, batch_tokens):
-        for site, along in projected.items():
-            if len(along):
-                moments[site].update(along)
-    count = next(iter(moments.values())).count
-    about = {"transcripts": len(reference), "tokens": count, "scale": _scales(bank, moments)}
-    found = {index: _trace(transcripts[index], tokens, projected, bank, moments, about)
-             for index, tokens, projected in _read(model, transcripts, bank, batch_tokens)}
+    real, random = _bank(directions, n_random, seed)
+    scaled = calibrate(model, [*real, *(d for bank in random.values() for d in bank)], reference)
+    by_key = {direction.key: direction for direction in scaled}
+    banks = {site: [by_key[direction.key] for direction in bank] for site, bank in random.items()}
+    chosen = [by_key[direction.key] for direction in real]
+    found: dict[int, TokenTrace] = {}
+    for part in stream(model, transcripts, tuple(banks), BENIGN_TOKENS, batch_tokens=batch_tokens):
+        stops = np.cumsum(part.counts)
+        for index, start, stop in zip(part.transcripts, stops - part.counts, stops, strict=True):
+            acts = {site: rows[start:stop] for site, rows in part.acts.items()}
+            found[index] = _trace(transcripts[index], render(transcripts[index], model.tokenizer), acts, chosen, banks)
     return [found[index] for index in sorted(found)]
 
 
-def _bank(model: Model, directions: Sequence[Direction], n_random: int, seed: int) -> _Bank:
+def _bank(directions: Sequence[Direction], n_random: int, seed: int
+          ) -> tuple[Sequence[Direction], dict[Site, list[Direction]]]:
+    """The directions, and random ones at each of their sites."""
     if not directions or n_random < FEWEST_RANDOM:
-        raise DirectionError(f"tracing {len(directions)} directions against {n_random} random ones", "too few",
-                             f"give a direction, and at least {FEWEST_RANDOM} random ones")
-    checked = tuple(direction.check(model.identity) for direction in directions)
-    keys = [direction.key for direction in checked]
+        raise DirectionError(f"tracing {len(directions)} directions against {n_random} random ones",
+                             "too few", f"give a direction, and at least {FEWEST_RANDOM} random ones")
+    keys = [direction.key for direction in directions]
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
         raise DirectionError("tracing", f"{', '.join(repeated)} more than once", "give each its own name")
-    first = {direction.site: direction for direction in reversed(checked)}
-    return _Bank(checked, {site: random_like(first[site], n_random, seed=seed) for site in sorted(first)})
+    first = {direction.site: direction for direction in reversed(directions)}
+    banks = {site: random_like(first[site], n_random, seed=seed) for site in sorted(first)}
+    return directions, {site: [replace(d, name=f"null {d.name}") for d in bank] for site, bank in banks.items()}
 
 
-_Projected = dict[Site, Float[Tensor, "row probe"]]
-
-
-def _read(model: Model, transcripts: Sequence[Transcript], bank: _Bank,
-          batch_tokens: int) -> Iterator[tuple[int, Tokens, _Projected]]:
-    """Each transcript's index, rendering and projections at every site, token 0 left out."""
-    for chunk in _batches(model, transcripts, batch_tokens):
-        texts = list(chunk.values())
-        batch = pad([tokens.ids for tokens in texts])
-        rows, columns = batch.real[:, 1:].nonzero(as_tuple=True)
-        keep = (rows.to(model.device), (columns + 1).to(model.device))
-        captured = model.run(batch, sites=list(bank.units), keep=keep).captured
-        along = {site: (captured[site].float() @ units.T.to(model.device)).cpu() for site, units in bank.units.items()}
-        for row, (index, tokens) in enumerate(zip(chunk, texts, strict=True)):
-            yield index, tokens, {site: values[rows == row] for site, values in along.items()}
-
-
-def _batches(model: Model, transcripts: Sequence[Transcript], batch_tokens: int) -> Iterator[dict[int, Tokens]]:
-    """Renderings by index: as many as fit into `batch_tokens` when padded, or one; near in length."""
-    for first in range(0, len(transcripts), _WINDOW):
-        window = range(first, min(first + _WINDOW, len(transcripts)))
-        rendered = [(index, render(transcripts[index], model.tokenizer)) for index in window]
-        chunk: dict[int, Tokens] = {}
-        for index, tokens in sorted(rendered, key=lambda pair: len(pair[1])):
-            if chunk and len(tokens) * (len(chunk) + 1) > batch_tokens:
-                yield chunk
-                chunk = {}
-            chunk[index] = tokens
-        yield chunk
-
-
-def _scales(bank: _Bank, moments: Mapping[Site, _Moments]) -> dict[str, dict[str, float]]:
-    """Mean and standard deviation of each real direction's projection over the reference."""
-    scales = {}
-    for site, measured in moments.items():
-        if measured.count < 2:
-            raise TranscriptError("calibrating scores", f"{measured.count} reference tokens beside token 0",
-                                  "give benign transcripts")
-        both = zip(torch.as_tensor(measured.mean).tolist(), measured.sd.tolist(), strict=True)
-        for direction, (mean, sd) in zip(bank.at(site), both, strict=False):
-            if not sd > 0:
-                raise DirectionError(f"calibrating {direction.key}", "a projection that never varies",
-                                     "give more reference transcripts")
-            scales[direction.key] = {"mean": mean, "sd": sd}
-    return scales
-
-
-def _trace(transcript: Transcript, tokens: Tokens, projected: _Projected, bank: _Bank,
-           moments: Mapping[Site, _Moments], about: Mapping[str, Any]) -> TokenTrace:
-    scores: dict[str, np.ndarray] = {}
-    bands = []
-    for site, along in projected.items():
-        z = ((along.double() - moments[site].mean) / moments[site].sd).float().numpy()
-        real = bank.at(site)
-        scores |= {direction.key: z[:, column] for column, direction in enumerate(real)}
-        bands.append(np.percentile(z[:, len(real):], BAND, axis=1))
-    keys = tuple(direction.key for direction in bank.real)
+def _trace(transcript: Transcript, tokens: Tokens, acts: Mapping[Site, Float[Tensor, "row d_model"]],
+           real: Sequence[Direction], banks: Mapping[Site, Sequence[Direction]]) -> TokenTrace:
+    scores = [direction.score(acts[direction.site]).cpu().numpy() for direction in real]
+    bands = [np.percentile(np.stack([d.score(acts[site]).cpu().numpy() for d in bank]), BAND, axis=0)
+             for site, bank in banks.items()]
     low, high = (_with_token_0([band[end] for band in bands]) for end in (0, 1))
+    about = {"transcripts": real[0].meta["reference_transcripts"], "tokens": real[0].meta["reference_tokens"],
+             "scale": {d.key: {"mean": d.offset, "sd": d.scale} for d in real}}
     return TokenTrace(transcript.id, transcript.group, transcript.label, _pieces(tokens), tokens.spans,
-                      tokens.prompt_tokens, keys, _with_token_0([scores[key] for key in keys]),
-                      tuple(map(str, projected)), low, high, len(next(iter(bank.random.values()))), about)
+                      tokens.prompt_tokens, tuple(d.key for d in real), _with_token_0(scores), tuple(map(str, banks)),
+                      low, high, len(next(iter(banks.values()))), about)
 
 
 def _with_token_0(rows: Iterable[Float[np.ndarray, " row"]]) -> Float[np.ndarray, "probe pos"]:

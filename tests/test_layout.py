@@ -4,7 +4,6 @@ import ast
 import os
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -55,7 +54,7 @@ def faults(path: Path, names: set[str]) -> list[str]:
 
 @pytest.mark.parametrize("path", sorted((ROOT / "interp").glob("**/*.py")), ids=lambda p: str(p.relative_to(ROOT)))
 def test_imports_follow_the_reading_order(path: Path) -> None:
-    if path != ROOT / "interp" / "__init__.py":
+    if path.parent != ROOT / "interp" or not path.name.startswith("_"):
         assert faults(path, imported(path)) == []
 
 
@@ -91,14 +90,7 @@ def test_help_is_there_in_a_quarter_of_a_second() -> None:
         after = os.times()
         spent.append(after.children_user + after.children_system - before.children_user - before.children_system)
     assert b"doctor" in done.stdout
-    assert min(spent) <= 0.25 * slowness()
-
-
-def slowness() -> float:
-    """How much slower this machine starts Python than the one the limit was set on (0.02 s), at least 1."""
-    start = time.process_time()
-    sum(i * i for i in range(200_000))
-    return max(1.0, (time.process_time() - start) / 0.03)
+    assert min(spent) <= 0.25
 
 
 def test_artifact_folders_hold_no_code() -> None:
@@ -109,3 +101,12 @@ def test_no_module_is_longer_than_400_lines() -> None:
     long = {str(p.relative_to(ROOT)): n for p in (ROOT / "interp").glob("**/*.py")
             if (n := len(p.read_text().splitlines())) > 400}
     assert long == {}
+
+
+def test_every_public_name_is_where_the_package_says() -> None:
+    import interp
+
+    for name in interp.__all__:
+        assert getattr(interp, name).__name__ == name
+    with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
+        interp.nothing  # noqa: B018 - the look-up is the test

@@ -227,7 +227,7 @@ def a_card() -> ProbeCard:
     acts, labels, groups, _ = planted(4.0)
     measures = evaluate(dict.fromkeys(SITES, acts), labels, groups, method="difference_of_means", seed=0)
     nothing = replace(measures[0], name="x", auroc=0.5, low=None, high=None, null_low=None, null_high=None)
-    return ProbeCard("desperation", "desperation", ModelIdentity("m", "w", "float32", "t", "once"), "last",
+    return ProbeCard("desperation", "desperation", ModelIdentity("m", "w", "float32", "v", "t", "once"), "last",
                      Classes(100, 100, 7, 20, 20, "meta.latent > 0.5", "meta.latent < 0.5"), (*measures, nothing),
                      ("difference_of_means@L0.resid_post",), data={"transcripts": "abc"},
                      reference={"transcripts": 30, "tokens": 900}, recipe={"name": "desperation", "sites": ["all"]})

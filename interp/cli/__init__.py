@@ -14,6 +14,7 @@ app = typer.Typer(
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
+    rich_markup_mode=None,  # plain help: rich alone costs a third of the time to show it
 )
 app.command("demo")(demo.demo)
 app.command("doctor")(doctor.doctor)

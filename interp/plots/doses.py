@@ -66,6 +66,7 @@ def dose_response(results: Mapping[str, Any]) -> go.Figure:
         here = {key: cells for key, cells in series.items() if key.unit == unit}
         bank = [cell for key, cells in controls.items() if key.place in {k.place for k in here} for cell in cells]
         _control_band(figure, bank, zero, column)
+        _control_dots(figure, bank, column)
         for (key, cells), style in zip(here.items(), STYLES * len(here), strict=False):
             _dose_line(figure, key, _with_zero(cells, zero), style, column)
         _dose_axes(figure, [cell for cells in here.values() for cell in cells], bank, unit, column)
@@ -88,7 +89,7 @@ def _with_zero(cells: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | Non
 def _control_band(
     figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None, column: int
 ) -> None:
-    """Every random direction as a faint dot, and the range of them at each strength."""
+    """The range of the random directions at each strength, closed on the baseline."""
     at: dict[float, list[float]] = {}
     for cell in bank:
         if cell["blackmail"]["value"] is not None:
@@ -113,6 +114,9 @@ def _control_band(
         row=1,
         col=column,
     )
+
+
+def _control_dots(figure: go.Figure, bank: Sequence[Mapping[str, Any]], column: int) -> None:
     figure.add_scatter(
         x=[cell["strength"] for cell in bank],
         y=[cell["blackmail"]["value"] for cell in bank],

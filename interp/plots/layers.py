@@ -14,45 +14,41 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     The band runs from the lowest to the highest end of the methods' null intervals at that layer.
     """
     figure = go.Figure()
-    layers = sorted({row["layer"] for row in rows if row["null_low"] is not None and row["null_high"] is not None})
-    ends = {
-        end: [pick(row[end] for row in rows if row["layer"] == layer and row[end] is not None) for layer in layers]
-        for end, pick in (("null_low", min), ("null_high", max))
-    }
-    if layers:
-        figure.add_scatter(
-            x=layers + layers[::-1],
-            y=ends["null_high"] + ends["null_low"][::-1],
-            fill="toself",
-            fillcolor=BAND_FILL,
-            line={"width": 0},
-            mode="lines",
-            hoverinfo="skip",
-            name="shuffled labels",
-        )
+    lows = _null_band(figure, rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    for number, (method, (colour, dash)) in enumerate(zip(methods, STYLES * len(methods), strict=False)):
+    for number, (method, style) in enumerate(zip(methods, STYLES * len(methods), strict=False)):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["layer"])
-        rates = [{"auroc": {"value": row["auroc"], "low": row["low"], "high": row["high"]}} for row in mine]
-        shift = 0.06 * (number - (len(methods) - 1) / 2)
-        figure.add_scatter(
-            x=[row["layer"] + shift for row in mine],
-            y=[row["auroc"] for row in mine],
-            name=plain(method),
-            mode="lines+markers",
-            line={"color": colour, "dash": dash, "width": 2},
-            marker={"size": 8},
-            error_y=interval_bars(rates, "auroc", colour),
-            text=[_sweep_text(row) for row in mine],
-            hovertemplate="%{text}<extra></extra>",
-        )
+        _method_line(figure, mine, style, 0.06 * (number - (len(methods) - 1) / 2))
     figure.add_hline(0.5, line=DOTTED)
-    lowest = min([0.45, *(row["low"] for row in rows if row["low"] is not None), *ends["null_low"]])
+    lowest = min([0.45, *lows, *(row["low"] for row in rows if row["low"] is not None)])
     counts = sorted({row["n"] for row in rows})
     n = f"n = {' to '.join(map(str, dict.fromkeys([counts[0], counts[-1]])))}" if counts else "n = 0"
-    figure.update_xaxes(title_text="Layer (block, from 0)", dtick=1 if len(layers) <= 16 else None)
+    every = 1 if len({row["layer"] for row in rows}) <= 16 else None
+    figure.update_xaxes(title_text="Layer (block, from 0)", dtick=every)
     figure.update_yaxes(title_text=f"Held-out AUROC ({n})", range=[max(lowest - 0.03, 0), 1.02])
     return figure.update_layout(template=TEMPLATE, height=400)
+
+
+def _null_band(figure: go.Figure, rows: Sequence[Mapping[str, Any]]) -> list[float]:
+    """Draw the band where there is a null, and return its lower ends."""
+    known = [row for row in rows if row["null_low"] is not None and row["null_high"] is not None]
+    layers = sorted({row["layer"] for row in known})
+    low = [min(row["null_low"] for row in known if row["layer"] == layer) for layer in layers]
+    high = [max(row["null_high"] for row in known if row["layer"] == layer) for layer in layers]
+    if layers:
+        figure.add_scatter(x=layers + layers[::-1], y=high + low[::-1], fill="toself", fillcolor=BAND_FILL,
+                           line={"width": 0}, mode="lines", hoverinfo="skip", name="shuffled labels")
+    return low
+
+
+def _method_line(figure: go.Figure, rows: Sequence[Mapping[str, Any]], style: tuple[str, str], shift: float) -> None:
+    """One method, moved aside a little so that intervals do not cover each other."""
+    colour, dash = style
+    rates = [{"auroc": {"value": row["auroc"], "low": row["low"], "high": row["high"]}} for row in rows]
+    figure.add_scatter(x=[row["layer"] + shift for row in rows], y=[row["auroc"] for row in rows],
+                       name=plain(rows[0]["method"]), mode="lines+markers", marker={"size": 8},
+                       line={"color": colour, "dash": dash, "width": 2}, text=[_sweep_text(row) for row in rows],
+                       error_y=interval_bars(rates, "auroc", colour), hovertemplate="%{text}<extra></extra>")
 
 
 def _sweep_text(row: Mapping[str, Any]) -> str:

@@ -92,6 +92,6 @@ def describe(rate: Mapping[str, Any]) -> str:
 def interval_bars(rows: Sequence[Mapping[str, Any]], measure: str, colour: str) -> dict[str, Any]:
     """Asymmetric error bars from the intervals of rates."""
     rates = [row[measure] for row in rows]
-    up = [None if r["value"] is None else r["high"] - r["value"] for r in rates]
-    down = [None if r["value"] is None else r["value"] - r["low"] for r in rates]
+    up = [None if None in (r["value"], r["high"]) else r["high"] - r["value"] for r in rates]
+    down = [None if None in (r["value"], r["low"]) else r["value"] - r["low"] for r in rates]
     return {"type": "data", "array": up, "arrayminus": down, "color": colour, "thickness": 1.2, "width": 3}
