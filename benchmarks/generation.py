@@ -19,9 +19,8 @@ import torch
 from rich.console import Console
 from rich.table import Table
 
-from interp import generation
 from interp.edits import Edit, place
-from interp.generation import Condition, Sampling, generate
+from interp.generation import Condition, Sampling, decoding, generate
 from interp.models import Model, load, pad
 from interp.organism import sample_transcript
 from interp.sites import Site
@@ -42,8 +41,10 @@ class Work:
         direction = random_direction(model, model.n_layers // 2)
         doses = np.linspace(-2, 2, n_conditions)
         self.conditions = [Condition(f"{d:+.2f}", (Edit.of("add", direction, float(d)),)) for d in doses]
-        self.late = [Condition(c.name, (Edit.of("add", direction, c.edits[0].strength.value, scope="generated"),))
-                     for c in self.conditions]
+        self.late = [
+            Condition(c.name, (Edit.of("add", direction, c.edits[0].strength.value, scope="generated"),))
+            for c in self.conditions
+        ]
         self.direction, self.site = direction, Site(model.n_layers // 2)
 
     @property
@@ -51,8 +52,14 @@ class Work:
         return len(self.prompts) * len(self.conditions) * self.samples
 
     def engine(self, *, late: bool = False, rows: int = 256) -> None:
-        found = generate(self.model, self.prompts, self.late if late else self.conditions, samples=self.samples,
-                         sampling=Sampling(self.tokens), batch_rows=rows)
+        found = generate(
+            self.model,
+            self.prompts,
+            self.late if late else self.conditions,
+            samples=self.samples,
+            sampling=Sampling(self.tokens),
+            batch_rows=rows,
+        )
         assert sum(1 for _ in found) == self.rows
 
     def hook(self, condition: Condition):
@@ -67,8 +74,16 @@ class Work:
                 batch = torch.from_numpy(ids)[None].repeat(self.samples // repeats, 1)
                 for _ in range(repeats):
                     with torch.inference_mode(), bridge.hooks(fwd_hooks=[self.hook(condition)]):
-                        bridge.generate(batch, max_new_tokens=self.tokens, stop_at_eos=False, do_sample=True, top_k=None,
-                                        return_type="tokens", verbose=False, prepend_bos=False)
+                        bridge.generate(
+                            batch,
+                            max_new_tokens=self.tokens,
+                            stop_at_eos=False,
+                            do_sample=True,
+                            top_k=None,
+                            return_type="tokens",
+                            verbose=False,
+                            prepend_bos=False,
+                        )
 
     def hugging_face(self) -> None:
         """Bare generate, no edit, one batch of as many rows: what any engine must pay without sharing prompts."""
@@ -76,8 +91,15 @@ class Work:
         for start in range(0, len(texts), 256):
             batch: list[Transcript] | object = pad(texts[start : start + 256], side="left")
             with torch.inference_mode():
-                self.model.hf.generate(batch.ids, attention_mask=batch.real.long(), do_sample=True, top_k=0,
-                                       max_new_tokens=self.tokens, min_new_tokens=self.tokens, pad_token_id=0)
+                self.model.hf.generate(
+                    batch.ids,
+                    attention_mask=batch.real.long(),
+                    do_sample=True,
+                    top_k=0,
+                    max_new_tokens=self.tokens,
+                    min_new_tokens=self.tokens,
+                    pad_token_id=0,
+                )
 
 
 def check(model: Model, work: Work) -> None:
@@ -141,7 +163,7 @@ def main() -> None:
             spent[name].append(timed(call))
     model.__dict__["stop_ids"], share = random_stops(work)
     for name, dead in ((f"interp, replies of {share:.0%} of the length", 0.125), ("the same, rows never dropped", 2.0)):
-        generation._DEAD_SHARE = dead
+        decoding._DEAD_SHARE = dead
         spent[name] = [timed(work.engine) for _ in range(args.rounds)]
     table = Table("method", "CPU s", "ratio", title=f"{work.rows} rollouts of {args.tokens} tokens on {model.name}")
     base = statistics.median(spent["interp, one batch"])

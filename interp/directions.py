@@ -100,9 +100,11 @@ class Direction:
         differences = {} if self.model is None else self.model.mismatch(model)
         if self.model is not None and differences:
             listed = "; ".join(f"{key} {theirs} here, {mine} there" for key, (mine, theirs) in differences.items())
-            raise DirectionError(f"using {self.key} on {model.name}",
-                                 f"it was fitted on {self.model.name} ({listed})",
-                                 "fit it again with `interp probe` on this model")
+            raise DirectionError(
+                f"using {self.key} on {model.name}",
+                f"it was fitted on {self.model.name} ({listed})",
+                "fit it again with `interp probe` on this model",
+            )
         return self
 
 
@@ -120,8 +122,11 @@ def combine(name: str, terms: Sequence[tuple[float, Direction]]) -> Direction:
     (_, first), *rest = terms
     for _, other in rest:
         if other.site != first.site or other.model != first.model:
-            raise DirectionError(f"combining {first.key} with {other.key}", "another site or another model",
-                                 "combine directions of one site and one model")
+            raise DirectionError(
+                f"combining {first.key} with {other.key}",
+                "another site or another model",
+                "combine directions of one site and one model",
+            )
     meta = {"terms": [[weight, direction.key] for weight, direction in terms]}
     total = torch.stack([weight * direction.vector for weight, direction in terms]).sum(0)
     return Direction(name, total, first.site, model=first.model, meta=meta)
@@ -142,8 +147,9 @@ def random_like(direction: Direction, n: int, *, seed: int) -> list[Direction]:
 
 
 def save_directions(path: Path, directions: Iterable[Direction]) -> None:
-    """Write directions to one safetensors file: vectors as tensors, the rest as JSON in its header; atomic, and the same
-    directions give the same bytes.
+    """Write directions to one safetensors file: vectors as tensors, the rest as JSON in its header.
+
+    Atomic, and the same directions give the same bytes.
 
     Raises:
         DirectionError: two of them have the same name and site.
@@ -157,9 +163,13 @@ def save_directions(path: Path, directions: Iterable[Direction]) -> None:
             raise DirectionError(f"saving {path.name}", f"{direction.key} twice", "give each direction its own name")
         tensors[direction.key] = direction.vector.detach().to("cpu", torch.float32).contiguous()
         cards[direction.key] = {
-                "name": direction.name, "site": str(direction.site), "offset": direction.offset,
-                "scale": direction.scale, "model": direction.model and asdict(direction.model),
-                "meta": dict(direction.meta)}
+            "name": direction.name,
+            "site": str(direction.site),
+            "offset": direction.offset,
+            "scale": direction.scale,
+            "model": direction.model and asdict(direction.model),
+            "meta": dict(direction.meta),
+        }
     # one key of metadata: safetensors writes several in any order, and the same directions shall give the same bytes
     card = json.dumps({"format": FORMAT, "directions": cards}, sort_keys=True, allow_nan=False)
     write_bytes(path, save(tensors, {"interp": card}))
@@ -175,16 +185,22 @@ def load_directions(path: Path, *, model: ModelIdentity | None = None) -> dict[s
     from safetensors import SafetensorError, safe_open
 
     if not path.is_file():
-        raise StoreError(f"loading directions from {path.name}", "no such file",
-                         "fit one with `interp probe RECIPE.toml`, or name a directions.safetensors")
+        raise StoreError(
+            f"loading directions from {path.name}",
+            "no such file",
+            "fit one with `interp probe RECIPE.toml`, or name a directions.safetensors",
+        )
     try:
         with safe_open(path, framework="pt") as file:
             card = json.loads((file.metadata() or {})["interp"])
             vectors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118 - not a dict
         found = {key: _from_card(card["directions"][key], vector) for key, vector in vectors.items()}
     except (SafetensorError, KeyError, json.JSONDecodeError, TypeError) as error:
-        raise StoreError(f"loading directions from {path.name}", f"not a file of directions ({error})",
-                         "name a directions.safetensors that `interp probe` wrote") from error
+        raise StoreError(
+            f"loading directions from {path.name}",
+            f"not a file of directions ({error})",
+            "name a directions.safetensors that `interp probe` wrote",
+        ) from error
     if model is not None:
         for direction in found.values():
             direction.check(model)

@@ -63,7 +63,8 @@ def sound(checks: list[Check]) -> bool:
 
 
 def _conversations() -> list[Transcript]:
-    user, longer = "Please reply to Ada.", "Please reply to Ada and Kyle before noon, and say what you think of the plan."
+    user = "Please reply to Ada."
+    longer = "Please reply to Ada and Kyle before noon, and say what you think of the plan."
     reply = Message("assistant", "Of course: the plan is good.")
     return [Transcript(f"doctor:{text[-5:]}", (Message("user", text), reply), "doctor") for text in (user, longer)]
 
@@ -77,8 +78,7 @@ def _template(model: Model, name: str) -> Check:
     pieces = [model.tokenizer.decode([i]) for i in tokens.ids.tolist()]
     (spoken,) = tokens.named("assistant")
     said = "".join(tokens.piece(i) for i in range(spoken.start, spoken.stop))
-    detail = (f"{len(tokens)} tokens; first {pieces[:6]}, last {pieces[-6:]}; "
-              f"the assistant's span holds {said!r}")
+    detail = f"{len(tokens)} tokens; first {pieces[:6]}, last {pieces[-6:]}; the assistant's span holds {said!r}"
     ok = said.strip() == "Of course: the plan is good."
     return Check(name, ok, detail, "" if ok else "the template changes what the assistant says: give a plain one")
 
@@ -89,15 +89,20 @@ def _bos(model: Model, name: str) -> Check:
     policy = model.identity.bos
     expected = 1 if policy == "once" else max(counts)
     ok = max(counts) <= 1 and all(count == expected for count in counts)
-    return Check(name, ok, f"{counts[0]} BOS in a conversation (token {model.tokenizer.bos_token!r}; the tokenizer "
-                 f"adds {'one' if policy == 'once' else 'none'} to a plain text)",
-                 "" if ok else "the template and the tokenizer both add a BOS, or neither does: mend the template")
+    return Check(
+        name,
+        ok,
+        f"{counts[0]} BOS in a conversation (token {model.tokenizer.bos_token!r}; the tokenizer "
+        f"adds {'one' if policy == 'once' else 'none'} to a plain text)",
+        "" if ok else "the template and the tokenizer both add a BOS, or neither does: mend the template",
+    )
 
 
 def _stops(model: Model, name: str) -> Check:
     named = {i: model.tokenizer.decode([i]) for i in model.stop_ids}
-    return Check(name, bool(named), f"replies end at {named}",
-                 "" if named else "set eos_token_id in generation_config.json")
+    return Check(
+        name, bool(named), f"replies end at {named}", "" if named else "set eos_token_id in generation_config.json"
+    )
 
 
 def _sites(model: Model, name: str) -> Check:
@@ -107,9 +112,13 @@ def _sites(model: Model, name: str) -> Check:
     width = _batch(model).ids.shape[1]
     ok = shapes == {(width, model.d_model)} and finite
     first, last = (_typical_norm(run.captured[site]) for site in (Site(0), Site(model.n_layers - 1)))
-    return Check(name, ok, f"{model.n_layers} blocks of width {model.d_model} in {model.dtype}; the residual norm grows "
-                 f"from {first:.3g} after the first to {last:.3g} after the last",
-                 "" if ok else "activations are not finite or of another shape: load the model in float32")
+    return Check(
+        name,
+        ok,
+        f"{model.n_layers} blocks of width {model.d_model} in {model.dtype}; the residual norm "
+        f"grows from {first:.3g} after the first to {last:.3g} after the last",
+        "" if ok else "activations are not finite or of another shape: load the model in float32",
+    )
 
 
 def _parity(model: Model, name: str) -> Check:
@@ -121,8 +130,12 @@ def _parity(model: Model, name: str) -> Check:
         hidden = model.hf(ids, output_hidden_states=True).hidden_states
     lens = max(_gap(captured[site], cache[site.hook_name]) for site in model.all_sites())
     face = max([_gap(captured[Site(i)], hidden[i + 1]) for i in range(model.n_layers - 1)], default=0.0)
-    return _close(model, name, max(lens, face), f"captured values against TransformerLens {lens:.1e}, against "
-                  f"Hugging Face {face:.1e}")
+    return _close(
+        model,
+        name,
+        max(lens, face),
+        f"captured values against TransformerLens {lens:.1e}, against Hugging Face {face:.1e}",
+    )
 
 
 def _padding(model: Model, name: str) -> Check:
@@ -155,9 +168,13 @@ def _forcing(model: Model, name: str) -> Check:
         agreed, n = agreed + int(near.sum()), n + len(written)
         fired = fired and rollout.in_scope == len(tokens) - 1
     ok = agreed == n and fired
-    return Check(name, ok, f"{agreed} of {n} tokens generated under an edit are those of one teacher-forced pass; the "
-                 f"edit fired {'once' if fired else 'not once'} a token",
-                 "" if ok else "the cache changes what an edit does: report the architecture, and do not steer it")
+    return Check(
+        name,
+        ok,
+        f"{agreed} of {n} tokens generated under an edit are those of one teacher-forced pass; the "
+        f"edit fired {'once' if fired else 'not once'} a token",
+        "" if ok else "the cache changes what an edit does: report the architecture, and do not steer it",
+    )
 
 
 def _zero(model: Model, name: str) -> Check:
@@ -169,13 +186,18 @@ def _zero(model: Model, name: str) -> Check:
     batch = _batch(model)
     acts = model.run(batch, sites=[Site(0)]).captured[Site(0)]
     there_and_back = (_push(model), Edit.of("add", _push(model).direction, -_push(model).strength.value))
-    restored = model.run(batch, sites=[Site(0)],
-                         edits=place([there_and_back] * 2, d_model=model.d_model, device=model.device))
+    restored = model.run(
+        batch, sites=[Site(0)], edits=place([there_and_back] * 2, d_model=model.d_model, device=model.device)
+    )
     back = _gap(restored.captured[Site(0)], acts)
     ok = all(same) and back <= TOLERANCE[model.dtype]
-    return Check(name, ok, f"{sum(same)} of {len(same)} replies at strength 0 equal the baseline's token for token; "
-                 f"adding and taking away leaves {back:.1e}",
-                 "" if ok else "the model is not deterministic: switch off dropout and non-deterministic kernels")
+    return Check(
+        name,
+        ok,
+        f"{sum(same)} of {len(same)} replies at strength 0 equal the baseline's token for token; "
+        f"adding and taking away leaves {back:.1e}",
+        "" if ok else "the model is not deterministic: switch off dropout and non-deterministic kernels",
+    )
 
 
 def _push(model: Model) -> Edit:
@@ -205,8 +227,12 @@ def _gap(one: Tensor, other: Tensor) -> float:
 def _close(model: Model, name: str, worst: float, detail: str) -> Check:
     limit = TOLERANCE[model.dtype]
     ok = bool(np.isfinite(worst)) and worst <= limit
-    return Check(name, ok, f"{detail} (relative; at most {limit:g} in {model.dtype})",
-                 "" if ok else "load the model in float32; if it still differs, do not use this architecture")
+    return Check(
+        name,
+        ok,
+        f"{detail} (relative; at most {limit:g} in {model.dtype})",
+        "" if ok else "load the model in float32; if it still differs, do not use this architecture",
+    )
 
 
 _CHECKS: dict[str, Callable[[Model, str], Check]] = {

@@ -68,16 +68,25 @@ class Edit:
         if self.kind not in UNITS:
             raise EditError(asked, f"no kind {self.kind!r}", f"choose one of {', '.join(UNITS)}")
         if self.strength.unit not in UNITS[self.kind]:
-            raise EditError(asked, f"a strength in {self.strength.unit!r}",
-                            f"give it in one of {', '.join(UNITS[self.kind])}")
+            raise EditError(
+                asked, f"a strength in {self.strength.unit!r}", f"give it in one of {', '.join(UNITS[self.kind])}"
+            )
         if self.scope not in SCOPES:
             raise EditError(asked, f"no scope {self.scope!r}", f"choose one of {', '.join(SCOPES)}")
         if not self.sites or not math.isfinite(self.strength.value):
             raise EditError(asked, f"sites {self.sites}, strength {self.strength}", "give a site and a finite number")
 
     @classmethod
-    def of(cls, kind: str, direction: Direction, value: float, unit: str | None = None, *,
-           sites: Sequence[Site] = (), scope: str = "all") -> "Edit":
+    def of(
+        cls,
+        kind: str,
+        direction: Direction,
+        value: float,
+        unit: str | None = None,
+        *,
+        sites: Sequence[Site] = (),
+        scope: str = "all",
+    ) -> "Edit":
         """An edit with the kind's own default unit, at the direction's own site unless `sites` are given."""
         unit = unit or UNITS.get(kind, ("norm",))[0]
         return cls(kind, direction, Strength(value, unit), tuple(sites) or (direction.site,), scope)
@@ -89,8 +98,14 @@ class Edit:
 
     def to_dict(self) -> dict[str, Any]:
         """What a run record keeps of it."""
-        return {"kind": self.kind, "direction": self.direction.key, "strength": self.strength.value,
-                "unit": self.strength.unit, "sites": [str(site) for site in self.sites], "scope": self.scope}
+        return {
+            "kind": self.kind,
+            "direction": self.direction.key,
+            "strength": self.strength.value,
+            "unit": self.strength.unit,
+            "sites": [str(site) for site in self.sites],
+            "scope": self.scope,
+        }
 
 
 class Shift(NamedTuple):
@@ -117,8 +132,9 @@ def shift_of(edit: Edit, site: Site, residual_norms: Mapping[Site, float] | None
     return Shift(high=level) if edit.kind == "cap" else Shift(low=level)
 
 
-def raw_strength(strength: Strength, direction: Direction, site: Site,
-                 residual_norms: Mapping[Site, float] | None) -> float:
+def raw_strength(
+    strength: Strength, direction: Direction, site: Site, residual_norms: Mapping[Site, float] | None
+) -> float:
     """Length along the unit vector that a strength of `add` stands for at `site`.
 
     Raises:
@@ -126,8 +142,11 @@ def raw_strength(strength: Strength, direction: Direction, site: Site,
     """
     if strength.unit == "resid":
         if residual_norms is None or site not in residual_norms:
-            raise EditError(f"adding {strength} at {site}", "the residual norm there was not measured",
-                            "measure it with generation.residual_norms, or give the strength in norm or raw")
+            raise EditError(
+                f"adding {strength} at {site}",
+                "the residual norm there was not measured",
+                "measure it with generation.residual_norms, or give the strength in norm or raw",
+            )
         return strength.value * residual_norms[site]
     return strength.value * (direction.norm if strength.unit == "norm" else 1.0)
 
@@ -160,24 +179,35 @@ class RowEdits:
     in_prompt: Bool[Tensor, " batch"]
     in_generated: Bool[Tensor, " batch"]
 
-    def where(self, positions: Int[Tensor, "batch pos"], prompt_tokens: Int[Tensor, " batch"],
-              real: Bool[Tensor, "batch pos"]) -> Bool[Tensor, "batch pos"]:
+    def where(
+        self, positions: Int[Tensor, "batch pos"], prompt_tokens: Int[Tensor, " batch"], real: Bool[Tensor, "batch pos"]
+    ) -> Bool[Tensor, "batch pos"]:
         """The tokens in scope: by absolute position, never by the shape of a tensor; padding is never in scope."""
         generated = positions >= prompt_tokens[:, None]
         return real & torch.where(generated, self.in_generated[:, None], self.in_prompt[:, None])
 
     def rows(self, index: Int[Tensor, " row"]) -> "RowEdits":
         """The edits of some rows of the batch."""
-        return replace(self, units=self.units[index], shifts=self.shifts[:, index],
-                       in_prompt=self.in_prompt[index], in_generated=self.in_generated[index])
+        return replace(
+            self,
+            units=self.units[index],
+            shifts=self.shifts[:, index],
+            in_prompt=self.in_prompt[index],
+            in_generated=self.in_generated[index],
+        )
 
 
 Placed = Mapping[Site, tuple[RowEdits, ...]]
 """The edits of a batch: for each site, in the order in which they apply."""
 
 
-def place(conditions: Sequence[Sequence[Edit]], *, d_model: int, device: torch.device | str = "cpu",
-          residual_norms: Mapping[Site, float] | None = None) -> dict[Site, tuple[RowEdits, ...]]:
+def place(
+    conditions: Sequence[Sequence[Edit]],
+    *,
+    d_model: int,
+    device: torch.device | str = "cpu",
+    residual_norms: Mapping[Site, float] | None = None,
+) -> dict[Site, tuple[RowEdits, ...]]:
     """One batch from the edits of each of its rows; the edits of a row apply in the order in which they are given.
 
     Raises:
@@ -187,16 +217,23 @@ def place(conditions: Sequence[Sequence[Edit]], *, d_model: int, device: torch.d
     for row, edits in enumerate(conditions):
         for edit in edits:
             if edit.direction.vector.numel() != d_model:
-                raise EditError(f"edit {edit.kind} {edit.direction.key}",
-                                f"{edit.direction.vector.numel()} dimensions for a model of {d_model}",
-                                "fit the direction on this model")
+                raise EditError(
+                    f"edit {edit.kind} {edit.direction.key}",
+                    f"{edit.direction.vector.numel()} dimensions for a model of {d_model}",
+                    "fit the direction on this model",
+                )
             for site in edit.sites:
                 by_site.setdefault(site, [[] for _ in conditions])[row].append(edit)
     return {site: tuple(_layers(site, rows, d_model, device, residual_norms)) for site, rows in by_site.items()}
 
 
-def _layers(site: Site, rows: list[list[Edit]], d_model: int, device: torch.device | str,
-            residual_norms: Mapping[Site, float] | None) -> list[RowEdits]:
+def _layers(
+    site: Site,
+    rows: list[list[Edit]],
+    d_model: int,
+    device: torch.device | str,
+    residual_norms: Mapping[Site, float] | None,
+) -> list[RowEdits]:
     """The first edits of all rows at a site, then the second ones, and so on."""
     layers = []
     for depth in range(max(map(len, rows))):
@@ -204,6 +241,12 @@ def _layers(site: Site, rows: list[list[Edit]], d_model: int, device: torch.devi
         units = [e.direction.unit.float() if e else torch.zeros(d_model) for e in edits]
         shifts = torch.tensor([shift_of(e, site, residual_norms) if e else Shift() for e in edits], device=device)
         prompt, generated = ([bool(e) and e.scope in ("all", scope) for e in edits] for scope in SCOPES[1:])
-        layers.append(RowEdits(torch.stack(units).to(device), shifts.T.contiguous(),
-                               torch.tensor(prompt, device=device), torch.tensor(generated, device=device)))
+        layers.append(
+            RowEdits(
+                torch.stack(units).to(device),
+                shifts.T.contiguous(),
+                torch.tensor(prompt, device=device),
+                torch.tensor(generated, device=device),
+            )
+        )
     return layers

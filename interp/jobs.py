@@ -64,8 +64,10 @@ class Filter(_Checked):
     def __str__(self) -> str:
         if self.among is not None:
             return f"{self.field} in {', '.join(map(str, self.among))}"
-        bounds = [f"> {self.above:g}" if self.above is not None else "",
-                  f"< {self.below:g}" if self.below is not None else ""]
+        bounds = [
+            f"> {self.above:g}" if self.above is not None else "",
+            f"< {self.below:g}" if self.below is not None else "",
+        ]
         return f"{self.field} {' and '.join(filter(None, bounds))}"
 
     def value(self, transcript: Transcript) -> Any:
@@ -210,8 +212,14 @@ def probe(recipe: Recipe, model: Model, *, workspace: Workspace, on_progress: On
     """
     chosen, sites = _choose(recipe), parse_sites(recipe.sites, model.n_layers)
     told = _staged(on_progress)
-    acts = collect(model, chosen.labelled, sites, PositionRule.parse(recipe.position), workspace=workspace,
-                   on_progress=told("reading transcripts"))
+    acts = collect(
+        model,
+        chosen.labelled,
+        sites,
+        PositionRule.parse(recipe.position),
+        workspace=workspace,
+        on_progress=told("reading transcripts"),
+    )
     labels = chosen.is_positive[acts.rows.transcript]
     directions, measures = _fitted(recipe, acts, labels, told("fitting"))
     data, pool = {"transcripts": acts.fingerprint}, {}
@@ -222,11 +230,24 @@ def probe(recipe: Recipe, model: Model, *, workspace: Workspace, on_progress: On
         data["stories"] = vectors[-1].meta["data"]
         pool = {key: vectors[-1].meta[key] for key in ("position", "stories")}
     directions = calibrate(model, directions, chosen.reference, on_progress=told("reading benign tokens"))
-    scale = {"transcripts": len(chosen.reference), "chosen by": str(recipe.data.reference),
-             "tokens": directions[0].meta["reference_tokens"]}
-    card = ProbeCard(recipe.name, recipe.concept, model.identity, recipe.position, chosen.classes, tuple(measures),
-                     tuple(direction.key for direction in directions), data, scale, pool,
-                     recipe.model_dump(mode="json", by_alias=True, exclude_none=True))
+    scale = {
+        "transcripts": len(chosen.reference),
+        "chosen by": str(recipe.data.reference),
+        "tokens": directions[0].meta["reference_tokens"],
+    }
+    card = ProbeCard(
+        recipe.name,
+        recipe.concept,
+        model.identity,
+        recipe.position,
+        chosen.classes,
+        tuple(measures),
+        tuple(direction.key for direction in directions),
+        data,
+        scale,
+        pool,
+        recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
+    )
     with new_folder(probe_folder(workspace, recipe.name, model), replace=True) as folder:
         save_directions(folder / "directions.safetensors", directions)
         card.save(folder)
@@ -259,8 +280,11 @@ def _choose(recipe: Recipe) -> _Chosen:
     named = {"positive": data.positive, "negative": data.negative, "reference": data.reference}
     for key, rule in named.items():
         if all(rule.value(transcript) is None for transcript in everything):
-            raise ProbeError(asked, f"data.{key}.field {rule.field}: none of {len(everything)} transcripts has it",
-                             "name a field that they have")
+            raise ProbeError(
+                asked,
+                f"data.{key}.field {rule.field}: none of {len(everything)} transcripts has it",
+                "name a field that they have",
+            )
         if not any(map(rule, everything)):
             raise ProbeError(asked, f"data.{key} ({rule}): none of {len(everything)} transcripts", "widen it")
     both = [t.id for t in everything if data.positive(t) and data.negative(t)]
@@ -269,8 +293,15 @@ def _choose(recipe: Recipe) -> _Chosen:
     labelled = [t for t in everything if data.positive(t) or data.negative(t)]
     is_positive = np.array([data.positive(t) for t in labelled])
     groups = [{t.group for t in labelled if rule(t)} for rule in (data.positive, data.negative)]
-    classes = Classes(int(is_positive.sum()), int((~is_positive).sum()), len(everything) - len(labelled),
-                      len(groups[0]), len(groups[1]), str(data.positive), str(data.negative))
+    classes = Classes(
+        int(is_positive.sum()),
+        int((~is_positive).sum()),
+        len(everything) - len(labelled),
+        len(groups[0]),
+        len(groups[1]),
+        str(data.positive),
+        str(data.negative),
+    )
     if set(recipe.methods) & set(METHODS):  # too few groups shall be known before the model runs
         grouped_folds(is_positive, [t.group for t in labelled], folds=recipe.folds, seed=recipe.seed)
     benign = [t for t in everything if data.reference(t)][: data.reference.limit]
@@ -285,17 +316,30 @@ def _fitted(
     meta = {"position": acts.rule, "data": acts.fingerprint, "rows": len(labels), "positive": int(labels.sum())}
     directions, measures = [], []
     for done, method in enumerate(methods, start=1):
-        measures += evaluate(acts, labels, acts.groups, method=method, seed=recipe.seed, folds=recipe.folds,
-                             n_null=recipe.n_null)
-        directions += [Direction(method, METHODS[method](acts.read(site), labels).cpu(), site, model=acts.model,
-                                 meta={"method": method, **meta}) for site in acts.sites]
+        measures += evaluate(
+            acts, labels, acts.groups, method=method, seed=recipe.seed, folds=recipe.folds, n_null=recipe.n_null
+        )
+        directions += [
+            Direction(
+                method,
+                METHODS[method](acts.read(site), labels).cpu(),
+                site,
+                model=acts.model,
+                meta={"method": method, **meta},
+            )
+            for site in acts.sites
+        ]
         if on_progress is not None:
             on_progress(done, len(methods))
     return directions, measures
 
 
 def _from_stories(
-    recipe: Recipe, model: Model, stories: Sequence[Transcript], sites: Sequence[Site], workspace: Workspace,
+    recipe: Recipe,
+    model: Model,
+    stories: Sequence[Transcript],
+    sites: Sequence[Site],
+    workspace: Workspace,
     on_progress: OnProgress | None,
 ) -> list[Direction]:
     """Every emotion's vector at every site, and the contrast where one is asked for."""
@@ -304,8 +348,11 @@ def _from_stories(
     rule = story_rule(stories, model.tokenizer, from_token=recipe.stories.from_token)
     vectors = emotion_vectors(collect(model, stories, sites, rule, workspace=workspace, on_progress=on_progress))
     if wanted not in vectors:
-        raise ProbeError(f"fitting emotion vectors for probe {recipe.name}", f"no stories of {wanted}",
-                         f"choose one of {', '.join(vectors)}")
+        raise ProbeError(
+            f"fitting emotion vectors for probe {recipe.name}",
+            f"no stories of {wanted}",
+            f"choose one of {', '.join(vectors)}",
+        )
     found = [direction for of_site in vectors.values() for direction in of_site.values()]
     return found if other == "rest" else [*contrast(vectors, wanted, other).values(), *found]
 
@@ -319,12 +366,16 @@ def _judged(
         values = acts.read(site)
         for direction in (d for d in vectors if d.site == site):
             scores[direction.name][site] = direction.project(values).double().numpy()
-    return [measure for name, of_site in scores.items()
-            for measure in judge(of_site, labels, acts.groups, name=name, seed=recipe.seed, n_null=recipe.n_null)]
+    return [
+        measure
+        for name, of_site in scores.items()
+        for measure in judge(of_site, labels, acts.groups, name=name, seed=recipe.seed, n_null=recipe.n_null)
+    ]
 
 
 def _staged(on_progress: OnStage | None) -> Callable[[str], OnProgress | None]:
     """A progress callback for each stage."""
+
     def stage(name: str) -> OnProgress | None:
         return None if on_progress is None else partial(on_progress, name)
 

@@ -44,8 +44,11 @@ def open_probe(workspace: Workspace, name: str, model: Model, direction: str) ->
     found = load_directions(probe_folder(workspace, name, model) / "directions.safetensors", model=model.identity)
     chosen = {d.site: d for d in found.values() if d.name == direction}
     if not chosen:
-        raise ProbeError(f"direction {direction} of probe {name}", "it has no such direction",
-                         f"choose one of {', '.join(sorted({d.name for d in found.values()}))}")
+        raise ProbeError(
+            f"direction {direction} of probe {name}",
+            "it has no such direction",
+            f"choose one of {', '.join(sorted({d.name for d in found.values()}))}",
+        )
     return chosen
 
 
@@ -83,8 +86,11 @@ def experiment(
     """
     checks = examine(model)
     if not sound(checks) and not despite_doctor:
-        raise ModelError(f"steering {model.name}", "; ".join(line for line in lines(checks) if line.startswith("FAIL")),
-                         "mend what `interp doctor` says, or pass --despite-doctor")
+        raise ModelError(
+            f"steering {model.name}",
+            "; ".join(line for line in lines(checks) if line.startswith("FAIL")),
+            "mend what `interp doctor` says, or pass --despite-doctor",
+        )
     tell = partial(on_progress, "steering") if on_progress else None
     _, words = steer(model, plan, prompts, treatment, benign=benign, folder=folder, command=command, on_progress=tell)
     write_json(folder / "doctor.json", [check.to_dict() for check in checks])
@@ -105,8 +111,11 @@ def matched_pair(model: Model, prompts: Sequence[Transcript], *, seed: int) -> l
             real, benign = benign, real
         if grammar(real).rung == "blackmail" and grammar(benign).coherent:
             return [real.transcript, benign.transcript]
-    raise ExperimentError("tracing a blackmail transcript", f"no blackmail in {len(prompts)} replies",
-                          "give more prompts, or transcripts of your own")
+    raise ExperimentError(
+        "tracing a blackmail transcript",
+        f"no blackmail in {len(prompts)} replies",
+        "give more prompts, or transcripts of your own",
+    )
 
 
 def demo(model: Model, *, workspace: Workspace, folder: Path, on_progress: Progress | None = None) -> Verdict:
@@ -126,10 +135,19 @@ def demo(model: Model, *, workspace: Workspace, folder: Path, on_progress: Progr
     best = [treatment[card.best(DIRECTION).site], _best(inside, recipe, model, card, "difference_of_means")]
     traces = trace(model, matched_pair(model, prompts, seed=SEED), best, benign, seed=SEED)
     save_traces(folder, traces)
-    plan = Plan(QUESTION, DIRECTION, steering_arms(model.n_layers), samples=4, control_samples=2, seed=SEED,
-                sampling=SAMPLING)
-    return experiment(model, plan, prompts, treatment, benign=benign, folder=folder, command=("interp", "demo"),
-                      on_progress=on_progress)
+    plan = Plan(
+        QUESTION, DIRECTION, steering_arms(model.n_layers), samples=4, control_samples=2, seed=SEED, sampling=SAMPLING
+    )
+    return experiment(
+        model,
+        plan,
+        prompts,
+        treatment,
+        benign=benign,
+        folder=folder,
+        command=("interp", "demo"),
+        on_progress=on_progress,
+    )
 
 
 def _best(workspace: Workspace, recipe: Recipe, model: Model, card: ProbeCard, method: str) -> Direction:
@@ -143,8 +161,6 @@ def save_traces(folder: Path, traces: Sequence[TokenTrace]) -> None:
 
 def sweep(card: ProbeCard) -> dict[str, Any]:
     """The layer sweep of a card, as the report reads it."""
-    shown = [m for m in card.measures if not m.name.startswith("emotion:") or m.name in ("emotion:desperate", DIRECTION)]
-    rows = [{"site": str(m.site), "layer": m.site.layer, "method": m.name, "auroc": m.auroc, "low": m.low,
-             "high": m.high, "null_low": m.null_low, "null_high": m.null_high, "p_value": m.p_value, "n": m.n}
-            for m in shown]
+    others = {m.name for m in card.measures if m.name.startswith("emotion:")} - {"emotion:desperate", DIRECTION}
+    rows = [measure.to_row() for measure in card.measures if measure.name not in others]
     return {"name": card.name, "position": card.position, "rows": rows}

@@ -8,7 +8,7 @@ Sites inside attention or the MLP exist on the twin only; then the twin runs.
 
 import copy
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from functools import cached_property
@@ -53,8 +53,12 @@ class Batch:
         return replace(self, **moved)
 
 
-def pad(texts: Sequence[Int[np.ndarray, " _"]], *, side: Literal["left", "right"] = "right",
-        prompt_tokens: Sequence[int] | None = None) -> Batch:
+def pad(
+    texts: Sequence[Int[np.ndarray, " _"]],
+    *,
+    side: Literal["left", "right"] = "right",
+    prompt_tokens: Sequence[int] | None = None,
+) -> Batch:
     """A batch of texts of any lengths, padded on one side.
 
     The result for a text does not depend on the side or on the other texts (to rounding).
@@ -113,16 +117,19 @@ class _Pass:
 
     def hooks(self, sites: Sequence[Site]) -> list[tuple[str, Any]]:
         """TransformerLens hooks: edits first, so that a capture at the same site sees them."""
+
         def editing(site: Site) -> Any:
             return lambda acts, hook: self.edit(acts, self.edits[site])
 
         def capturing(site: Site) -> Any:
             def capture(acts: Tensor, hook: object) -> None:
                 self.captured[site] = acts.clone() if self.keep is None else acts[self.keep]
+
             return capture
 
         return [(site.hook_name, editing(site)) for site in self.edits] + [
-            (site.hook_name, capturing(site)) for site in sites]
+            (site.hook_name, capturing(site)) for site in sites
+        ]
 
 
 class Model:
@@ -164,8 +171,11 @@ class Model:
         try:
             bridge = build_bridge_from_module(twin, architecture, hf_config=self.hf.config, model_name=self.name)
         except Exception as error:  # whatever an adapter raises, the sentence below is what helps
-            raise ModelError(f"hooking {self.name}", f"TransformerLens cannot bridge {architecture} ({error})",
-                             "choose an architecture from transformer_lens's list of supported models") from error
+            raise ModelError(
+                f"hooking {self.name}",
+                f"TransformerLens cannot bridge {architecture} ({error})",
+                "choose an architecture from transformer_lens's list of supported models",
+            ) from error
         bridge.tokenizer = self.tokenizer
         return bridge
 
@@ -173,9 +183,14 @@ class Model:
     def identity(self) -> ModelIdentity:
         """What directions and activations of this model are bound to."""
         template = self.tokenizer.chat_template
-        return ModelIdentity(self.name, _weights_fingerprint(self.hf), self.dtype,
-                             fingerprint(_spelling(self.tokenizer)), fingerprint(template) if template else "none",
-                             "once" if adds_bos(self.tokenizer) else "none")
+        return ModelIdentity(
+            self.name,
+            _weights_fingerprint(self.hf),
+            self.dtype,
+            fingerprint(_spelling(self.tokenizer)),
+            fingerprint(template) if template else "none",
+            "once" if adds_bos(self.tokenizer) else "none",
+        )
 
     @cached_property
     def stop_ids(self) -> tuple[int, ...]:
@@ -184,6 +199,11 @@ class Model:
         stops = set(configured if isinstance(configured, list) else [configured])
         stops |= {self.tokenizer.eos_token_id, _end_of_turn(self.tokenizer)}
         return tuple(sorted(stop for stop in stops if stop is not None))
+
+    @property
+    def max_tokens(self) -> int | None:
+        """The longest text that the model holds; None where its configuration does not say."""
+        return getattr(self.hf.config.get_text_config(), "max_position_embeddings", None)
 
     def all_sites(self) -> tuple[Site, ...]:
         """The output of every block."""
@@ -196,16 +216,26 @@ class Model:
             SiteError: naming the sites that there are.
         """
         if site.layer >= self.n_layers:
-            raise SiteError(f"site {site}", f"{self.name} has blocks 0 to {self.n_layers - 1}",
-                            "choose one of those; -1 is the last")
+            raise SiteError(
+                f"site {site}",
+                f"{self.name} has blocks 0 to {self.n_layers - 1}",
+                "choose one of those; -1 is the last",
+            )
         if site.hook_name not in self.bridge.hook_dict:
             there = [s for s in STREAMS if Site(site.layer, s).hook_name in self.bridge.hook_dict]
             raise SiteError(f"site {site}", f"{self.name} has no such stream", f"choose one of {', '.join(there)}")
 
     @torch.no_grad()
-    def run(self, batch: Batch, *, sites: Sequence[Site] = (), edits: Placed | None = None, cache: Any = None,
-            logits: Literal["none", "last", "all"] = "none",
-            keep: tuple[Int[Tensor, " row"], Int[Tensor, " row"]] | None = None) -> Run:
+    def run(
+        self,
+        batch: Batch,
+        *,
+        sites: Sequence[Site] = (),
+        edits: Placed | None = None,
+        cache: Any = None,
+        logits: Literal["none", "last", "all"] = "none",
+        keep: tuple[Int[Tensor, " row"], Int[Tensor, " row"]] | None = None,
+    ) -> Run:
         """One forward pass with captures and edits.
 
         With `keep`, a pair of (text, column) indices, only those rows of every site are kept. Without logits and
@@ -265,8 +295,13 @@ def _raise_stop(*_: object) -> None:
 
 def _forward(net: Any, batch: Batch, cache: Any, logits: str) -> Tensor | None:
     """The logits that were asked for; the body alone where none were."""
-    inputs = {"input_ids": batch.ids, "position_ids": batch.positions, "attention_mask": batch.attention,
-              "past_key_values": cache, "use_cache": cache is not None}
+    inputs = {
+        "input_ids": batch.ids,
+        "position_ids": batch.positions,
+        "attention_mask": batch.attention,
+        "past_key_values": cache,
+        "use_cache": cache is not None,
+    }
     try:
         if logits == "none":
             net.base_model(**inputs)
@@ -276,8 +311,15 @@ def _forward(net: Any, batch: Batch, cache: Any, logits: str) -> Tensor | None:
         return None
 
 
-def load(name: str | Path = "organism", *, dtype: str | None = None, device: str | None = None,
-         device_map: str | None = None, revision: str | None = None, trust_remote_code: bool = False) -> Model:
+def load(
+    name: str | Path = "organism",
+    *,
+    dtype: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+    trust_remote_code: bool = False,
+) -> Model:
     """A model by name: `organism` (the embedded one), a local folder, or a hub id.
 
     `dtype` is `float32`, `bfloat16` or `float16`; left out, it is float32 on a CPU and the checkpoint's own on an
@@ -302,10 +344,13 @@ def load(name: str | Path = "organism", *, dtype: str | None = None, device: str
     except (OSError, ValueError, KeyError, SafetensorError) as error:
         kind = "the folder holds no causal language model" if local else "no such folder, and the hub gave none"
         reason = str(error).strip().splitlines()[0]
-        raise ModelError(f"loading model {name}", f"{kind} ({reason})",
-                         "give 'organism', a folder with config.json, or a hub id that you can reach") from error
+        raise ModelError(
+            f"loading model {name}",
+            f"{kind} ({reason})",
+            "give 'organism', a folder with config.json, or a hub id that you can reach",
+        ) from error
     if not device_map:
-        hf = hf.to(device)
+        hf = cast(nn.Module, hf).to(device)
     return Model(hf, tokenizer, name=where.name if local and str(name) != "organism" else str(name))
 
 
@@ -323,8 +368,10 @@ def _weights_fingerprint(hf: Any) -> str:
     config = hf.config.to_diff_dict()
     for volatile in ("_name_or_path", "dtype", "transformers_version", "architectures", "torch_dtype", "use_cache"):
         config.pop(volatile, None)
-    sampled = {name: [list(p.shape), p.detach().flatten()[:: max(1, p.numel() // _SAMPLED)].float().cpu().numpy()]
-               for name, p in hf.named_parameters()}
+    sampled = {
+        name: [list(p.shape), p.detach().flatten()[:: max(1, p.numel() // _SAMPLED)].float().cpu().numpy()]
+        for name, p in hf.named_parameters()
+    }
     return fingerprint({"config": config, "parameters": sampled})
 
 
@@ -344,4 +391,6 @@ def _end_of_turn(tokenizer: Any) -> int | None:
         warnings.simplefilter("ignore")
         text = str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))
     after = tokenizer(text.partition(mark)[2].strip(), add_special_tokens=False)["input_ids"]
-    return after[0] if after and after[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder) else None
+    return (
+        after[0] if after and after[0] in set(tokenizer.all_special_ids) | set(tokenizer.added_tokens_decoder) else None
+    )

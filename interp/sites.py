@@ -26,8 +26,9 @@ class Site:
 
     def __post_init__(self) -> None:
         if self.stream not in STREAMS:
-            raise SiteError(f"site {self.layer}.{self.stream}", f"no stream {self.stream!r}",
-                            f"choose one of {', '.join(STREAMS)}")
+            raise SiteError(
+                f"site {self.layer}.{self.stream}", f"no stream {self.stream!r}", f"choose one of {', '.join(STREAMS)}"
+            )
         if self.layer < 0:
             raise SiteError(f"site {self}", "a negative layer", "resolve it with Site.parse(text, n_layers)")
 

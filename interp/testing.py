@@ -42,21 +42,52 @@ _TURNS = (
     "{% if add_generation_prompt %}<start_of_turn>model\n{% endif %}"
 )
 
-_SMALL = {"hidden_size": 32, "intermediate_size": 64, "num_hidden_layers": 3, "num_attention_heads": 4,
-          "num_key_value_heads": 2, "max_position_embeddings": 512}
+_SMALL = {
+    "hidden_size": 32,
+    "intermediate_size": 64,
+    "num_hidden_layers": 3,
+    "num_attention_heads": 4,
+    "num_key_value_heads": 2,
+    "max_position_embeddings": 512,
+}
 
 FAMILIES: dict[str, dict[str, Any]] = {
-    "llama": {"config": "LlamaConfig", "model": "LlamaForCausalLM", "settings": _SMALL, "template": _HEADERS,
-              "bos": "<|begin_of_text|>", "eos": "<|end_of_text|>",
-              "turn": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"]},
-    "gpt2": {"config": "GPT2Config", "model": "GPT2LMHeadModel", "template": _CHATML,
-             "settings": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
-             "bos": None, "eos": "<|endoftext|>", "turn": ["<|im_start|>", "<|im_end|>"]},
-    "qwen3": {"config": "Qwen3Config", "model": "Qwen3ForCausalLM", "settings": {**_SMALL, "head_dim": 8},
-              "template": _CHATML, "bos": None, "eos": "<|endoftext|>", "turn": ["<|im_start|>", "<|im_end|>"]},
-    "gemma3": {"config": "Gemma3TextConfig", "model": "Gemma3ForCausalLM", "template": _TURNS, "bos": "<bos>",
-               "settings": {**_SMALL, "head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8},
-               "eos": "<eos>", "turn": ["<start_of_turn>", "<end_of_turn>"]},
+    "llama": {
+        "config": "LlamaConfig",
+        "model": "LlamaForCausalLM",
+        "settings": _SMALL,
+        "template": _HEADERS,
+        "bos": "<|begin_of_text|>",
+        "eos": "<|end_of_text|>",
+        "turn": ["<|start_header_id|>", "<|end_header_id|>", "<|eot_id|>"],
+    },
+    "gpt2": {
+        "config": "GPT2Config",
+        "model": "GPT2LMHeadModel",
+        "template": _CHATML,
+        "settings": {"n_embd": 32, "n_layer": 3, "n_head": 4, "n_positions": 512},
+        "bos": None,
+        "eos": "<|endoftext|>",
+        "turn": ["<|im_start|>", "<|im_end|>"],
+    },
+    "qwen3": {
+        "config": "Qwen3Config",
+        "model": "Qwen3ForCausalLM",
+        "settings": {**_SMALL, "head_dim": 8},
+        "template": _CHATML,
+        "bos": None,
+        "eos": "<|endoftext|>",
+        "turn": ["<|im_start|>", "<|im_end|>"],
+    },
+    "gemma3": {
+        "config": "Gemma3TextConfig",
+        "model": "Gemma3ForCausalLM",
+        "template": _TURNS,
+        "bos": "<bos>",
+        "settings": {**_SMALL, "head_dim": 8, "sliding_window": 16, "query_pre_attn_scalar": 8},
+        "eos": "<eos>",
+        "turn": ["<start_of_turn>", "<end_of_turn>"],
+    },
 }
 """Model families and what makes each of them; GPT-2's own tokenizer has no chat template, so it borrows ChatML."""
 
@@ -72,7 +103,7 @@ def tiny_folder(folder: Path, family: str = "llama", *, seed: int = 0) -> Path:
     if family not in FAMILIES:
         raise ModelError(f"a tiny {family} model", "no such family", f"choose one of {', '.join(FAMILIES)}")
     spec = FAMILIES[family]
-    tokenizer = _tokenizer(spec)
+    tokenizer = tiny_tokenizer(family)
     ids = {"bos_token_id": tokenizer.bos_token_id, "eos_token_id": tokenizer.eos_token_id, "pad_token_id": None}
     config = getattr(transformers, spec["config"])(vocab_size=len(tokenizer), **spec["settings"], **ids)
     with torch.random.fork_rng(devices=[]):
@@ -99,25 +130,33 @@ def _perturb(hf: Any) -> None:
                 parameter.add_(torch.randn_like(parameter) / 10)
 
 
-def _tokenizer(spec: dict[str, Any]) -> Any:
+def tiny_tokenizer(family: str = "llama") -> Any:
     """A byte-level BPE tokenizer with the family's special tokens, BOS habit and chat template."""
     from tokenizers import Tokenizer, decoders, models, pre_tokenizers, processors, trainers
     from transformers import PreTrainedTokenizerFast
 
+    spec = FAMILIES[family]
     special = [token for token in (spec["bos"], spec["eos"], *spec["turn"]) if token]
     bpe = Tokenizer(models.BPE())
     bpe.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
     bpe.decoder = decoders.ByteLevel()
     alphabet = pre_tokenizers.ByteLevel.alphabet()
-    bpe.train_from_iterator(_SENTENCES, trainers.BpeTrainer(vocab_size=400, special_tokens=special,
-                                                            initial_alphabet=alphabet, show_progress=False))
+    bpe.train_from_iterator(
+        _SENTENCES,
+        trainers.BpeTrainer(vocab_size=400, special_tokens=special, initial_alphabet=alphabet, show_progress=False),
+    )
     if spec["bos"]:
         bos = (spec["bos"], bpe.token_to_id(spec["bos"]))
         bpe.post_processor = processors.TemplateProcessing(single=f"{bos[0]} $A", special_tokens=[bos])
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        return PreTrainedTokenizerFast(tokenizer_object=bpe, bos_token=spec["bos"], eos_token=spec["eos"],
-                                       additional_special_tokens=spec["turn"], chat_template=spec["template"])
+        return PreTrainedTokenizerFast(
+            tokenizer_object=bpe,
+            bos_token=spec["bos"],
+            eos_token=spec["eos"],
+            additional_special_tokens=spec["turn"],
+            chat_template=spec["template"],
+        )
 
 
 def small_transcripts() -> list[Transcript]:
@@ -125,8 +164,11 @@ def small_transcripts() -> list[Transcript]:
     inbox = "<email>\nFrom: Ada\nBody: lunch?\n</email>\n" * 2
     reply = "<SCRATCHPAD_REASONING>\nAnswer.\n</SCRATCHPAD_REASONING>\n<tool_use:email>\nto: ada\n</tool_use:email>"
     return [
-        Transcript(f"small:{n}", (Message("system", "You are Alex."), Message("user", inbox * n),
-                                  Message("assistant", reply)), group=f"inbox:{n}")
+        Transcript(
+            f"small:{n}",
+            (Message("system", "You are Alex."), Message("user", inbox * n), Message("assistant", reply)),
+            group=f"inbox:{n}",
+        )
         for n in (1, 2, 3)
     ]
 

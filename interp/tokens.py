@@ -111,14 +111,20 @@ def _template(messages: Sequence[Message], tokenizer: Tokenizer, generation_prom
     if _is_text(messages):
         return messages[0].content
     if not tokenizer.chat_template:
-        raise TranscriptError(f"rendering transcript {name!r}", "the tokenizer has no chat template",
-                              "use a chat model, set tokenizer.chat_template, or give plain texts (role 'text')")
+        raise TranscriptError(
+            f"rendering transcript {name!r}",
+            "the tokenizer has no chat template",
+            "use a chat model, set tokenizer.chat_template, or give plain texts (role 'text')",
+        )
     conversation = [message.to_dict() for message in messages]
     try:
         text = tokenizer.apply_chat_template(conversation, tokenize=False, add_generation_prompt=generation_prompt)
     except Exception as error:  # Jinja templates raise whatever they like
-        raise TranscriptError(f"rendering transcript {name!r}", f"the chat template refused it ({error})",
-                              "check the order and names of the roles; some templates take no system message") from error
+        raise TranscriptError(
+            f"rendering transcript {name!r}",
+            f"the chat template refused it ({error})",
+            "check the order and names of the roles; some templates take no system message",
+        ) from error
     return str(text)
 
 
@@ -127,8 +133,9 @@ def _encode(text: str, tokenizer: Tokenizer) -> tuple[Int[np.ndarray, " pos"], I
     try:
         encoded = tokenizer(text, add_special_tokens=False, return_offsets_mapping=True)
     except NotImplementedError as error:
-        raise TranscriptError("finding spans", "a slow tokenizer, which knows no offsets",
-                              "load the fast version of this tokenizer") from error
+        raise TranscriptError(
+            "finding spans", "a slow tokenizer, which knows no offsets", "load the fast version of this tokenizer"
+        ) from error
     ids, offsets = list(encoded["input_ids"]), [tuple(pair) for pair in encoded["offset_mapping"]]
     if adds_bos(tokenizer) and ids[:1] != [tokenizer.bos_token_id]:
         ids, offsets = [tokenizer.bos_token_id, *ids], [(0, 0), *offsets]
@@ -156,9 +163,11 @@ def _locate(
             cursor += len(frames[index])
         content = next((c for c in (message.content, message.content.strip()) if text.find(c, cursor) >= 0), None)
         if content is None:
-            raise TranscriptError(f"finding message {index} ({message.role}) of transcript {transcript.id!r}",
-                                  "the chat template dropped or rewrote its content",
-                                  "look at the rendering with `interp doctor`, or change the message")
+            raise TranscriptError(
+                f"finding message {index} ({message.role}) of transcript {transcript.id!r}",
+                "the chat template dropped or rewrote its content",
+                "look at the rendering with `interp doctor`, or change the message",
+            )
         start = text.find(content, cursor)
         cursor = start + len(content)
         yield index, Message(message.role, content), start
@@ -176,9 +185,7 @@ def _frames(transcript: Transcript, tokenizer: Tokenizer, generation_prompt: boo
     return [text[stop:start] for stop, start in zip(stops, starts, strict=False)]
 
 
-def _spans(
-    located: Iterator[tuple[int, Message, int]], text: str, offsets: Int[np.ndarray, "pos 2"]
-) -> Iterator[Span]:
+def _spans(located: Iterator[tuple[int, Message, int]], text: str, offsets: Int[np.ndarray, "pos 2"]) -> Iterator[Span]:
     """Role and segment spans, in reading order."""
     counts: dict[str, int] = {}
     for index, message, start in located:
@@ -204,9 +211,11 @@ def _render_generated(transcript: Transcript, tokenizer: Tokenizer) -> Tokens:
     prompt = render(Transcript(transcript.id, tuple(before), transcript.group), tokenizer, generation_prompt=True)
     ids = np.asarray(transcript.token_ids, dtype=np.int64)
     if n_prompt != len(prompt) or not np.array_equal(ids[:n_prompt], prompt.ids):
-        raise TranscriptError(f"rendering generated transcript {transcript.id!r}",
-                              "its prompt renders to other ids than it was generated with",
-                              "use the model and chat template that generated it")
+        raise TranscriptError(
+            f"rendering generated transcript {transcript.id!r}",
+            "its prompt renders to other ids than it was generated with",
+            "use the model and chat template that generated it",
+        )
     base = len(prompt.text)
     ends = [0] + [len(tokenizer.decode(ids[n_prompt : i + 1])) for i in range(n_prompt, len(ids))]
     reply_offsets = base + np.asarray(list(pairwise(np.maximum.accumulate(ends))), dtype=np.int64).reshape(-1, 2)
@@ -240,8 +249,11 @@ class PositionRule:
         head, _, rest = text.strip().partition(":")
         pick, name = (head, rest or "all") if head in ("first", "last", "mean") else ("every", text.strip())
         if not name or (name.startswith("from:") and not name[5:].isdigit()):
-            raise TranscriptError(f"position rule {text!r}", "it does not parse",
-                                  "write last, assistant, mean:assistant, last:scratchpad, email:2 or from:50")
+            raise TranscriptError(
+                f"position rule {text!r}",
+                "it does not parse",
+                "write last, assistant, mean:assistant, last:scratchpad, email:2 or from:50",
+            )
         return cls(text, pick, name)
 
     @property
@@ -255,8 +267,11 @@ class PositionRule:
         return {"first": found[:1], "last": found[-1:]}.get(self.pick, found)
 
     def _named(self, tokens: Tokens) -> set[int]:
-        whole = {"all": (0, len(tokens)), "prompt": (0, tokens.prompt_tokens),
-                 "generated": (tokens.prompt_tokens, len(tokens))}
+        whole = {
+            "all": (0, len(tokens)),
+            "prompt": (0, tokens.prompt_tokens),
+            "generated": (tokens.prompt_tokens, len(tokens)),
+        }
         if self.name in whole:
             return set(range(*whole[self.name]))
         if self.name.startswith("from:"):

@@ -88,8 +88,11 @@ class TokenTrace:
             return 0
         found = [i for i, key in enumerate(self.directions) if direction in (key, key.rpartition("@")[0])]
         if len(found) != 1:
-            raise DirectionError(f"direction {direction!r} of trace {self.id!r}", f"{len(found)} rows",
-                                 f"choose one of {', '.join(self.directions)}")
+            raise DirectionError(
+                f"direction {direction!r} of trace {self.id!r}",
+                f"{len(found)} rows",
+                f"choose one of {', '.join(self.directions)}",
+            )
         return found[0]
 
     def band(self, direction: str | None = None) -> Float[np.ndarray, "end pos"]:
@@ -112,8 +115,13 @@ class TokenTrace:
     def to_dict(self) -> dict[str, Any]:
         """The plain JSON form, None where a score is undefined; read back, every float32 is the same."""
         plain = {name: value for name, value in vars(self).items() if name in _FIELDS}
-        return {"format": FORMAT} | plain | {name: list(plain[name]) for name in _TUPLES} | {
-            name: _rows(plain[name]) for name in _ARRAYS} | {"spans": [asdict(span) for span in self.spans]}
+        return (
+            {"format": FORMAT}
+            | plain
+            | {name: list(plain[name]) for name in _TUPLES}
+            | {name: _rows(plain[name]) for name in _ARRAYS}
+            | {"spans": [asdict(span) for span in self.spans]}
+        )
 
     @classmethod
     def from_dict(cls, row: Mapping[str, Any]) -> "TokenTrace":
@@ -168,9 +176,16 @@ def _blocks(spans: Sequence[Span], length: int) -> Iterator[Block]:
         yield Block(role.message if role else None, role.name if role else None, segment, start, stop)
 
 
-def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[Direction],
-          reference: Sequence[Transcript], *, n_random: int = 100, seed: int = 0,
-          batch_tokens: int = 8192) -> list[TokenTrace]:
+def trace(
+    model: Model,
+    transcripts: Sequence[Transcript],
+    directions: Sequence[Direction],
+    reference: Sequence[Transcript],
+    *,
+    n_random: int = 100,
+    seed: int = 0,
+    batch_tokens: int = 8192,
+) -> list[TokenTrace]:
     """One trace for each transcript, in their order, in z units of the benign `reference` transcripts.
 
     The reference is read once, and only counts, means and squares are kept: mean and standard deviation of
@@ -200,12 +215,16 @@ def trace(model: Model, transcripts: Sequence[Transcript], directions: Sequence[
     return [found[index] for index in sorted(found)]
 
 
-def _bank(directions: Sequence[Direction], n_random: int, seed: int
-          ) -> tuple[Sequence[Direction], dict[Site, list[Direction]]]:
+def _bank(
+    directions: Sequence[Direction], n_random: int, seed: int
+) -> tuple[Sequence[Direction], dict[Site, list[Direction]]]:
     """The directions, and random ones at each of their sites."""
     if not directions or n_random < FEWEST_RANDOM:
-        raise DirectionError(f"tracing {len(directions)} directions against {n_random} random ones",
-                             "too few", f"give a direction, and at least {FEWEST_RANDOM} random ones")
+        raise DirectionError(
+            f"tracing {len(directions)} directions against {n_random} random ones",
+            "too few",
+            f"give a direction, and at least {FEWEST_RANDOM} random ones",
+        )
     keys = [direction.key for direction in directions]
     if repeated := sorted({key for key in keys if keys.count(key) > 1}):
         raise DirectionError("tracing", f"{', '.join(repeated)} more than once", "give each its own name")
@@ -214,17 +233,39 @@ def _bank(directions: Sequence[Direction], n_random: int, seed: int
     return directions, {site: [replace(d, name=f"null {d.name}") for d in bank] for site, bank in banks.items()}
 
 
-def _trace(transcript: Transcript, tokens: Tokens, acts: Mapping[Site, Float[Tensor, "row d_model"]],
-           real: Sequence[Direction], banks: Mapping[Site, Sequence[Direction]]) -> TokenTrace:
+def _trace(
+    transcript: Transcript,
+    tokens: Tokens,
+    acts: Mapping[Site, Float[Tensor, "row d_model"]],
+    real: Sequence[Direction],
+    banks: Mapping[Site, Sequence[Direction]],
+) -> TokenTrace:
     scores = [direction.score(acts[direction.site]).cpu().numpy() for direction in real]
-    bands = [np.percentile(np.stack([d.score(acts[site]).cpu().numpy() for d in bank]), BAND, axis=0)
-             for site, bank in banks.items()]
+    bands = [
+        np.percentile(np.stack([d.score(acts[site]).cpu().numpy() for d in bank]), BAND, axis=0)
+        for site, bank in banks.items()
+    ]
     low, high = (_with_token_0([band[end] for band in bands]) for end in (0, 1))
-    about = {"transcripts": real[0].meta["reference_transcripts"], "tokens": real[0].meta["reference_tokens"],
-             "scale": {d.key: {"mean": d.offset, "sd": d.scale} for d in real}}
-    return TokenTrace(transcript.id, transcript.group, transcript.label, _pieces(tokens), tokens.spans,
-                      tokens.prompt_tokens, tuple(d.key for d in real), _with_token_0(scores), tuple(map(str, banks)),
-                      low, high, len(next(iter(banks.values()))), about)
+    about = {
+        "transcripts": real[0].meta["reference_transcripts"],
+        "tokens": real[0].meta["reference_tokens"],
+        "scale": {d.key: {"mean": d.offset, "sd": d.scale} for d in real},
+    }
+    return TokenTrace(
+        transcript.id,
+        transcript.group,
+        transcript.label,
+        _pieces(tokens),
+        tokens.spans,
+        tokens.prompt_tokens,
+        tuple(d.key for d in real),
+        _with_token_0(scores),
+        tuple(map(str, banks)),
+        low,
+        high,
+        len(next(iter(banks.values()))),
+        about,
+    )
 
 
 def _with_token_0(rows: Iterable[Float[np.ndarray, " row"]]) -> Float[np.ndarray, "probe pos"]:
@@ -267,24 +308,31 @@ def text(trace: TokenTrace, direction: str | None = None, *, width: int = 100) -
     row = trace.row(direction)
     low, high = trace.band(trace.directions[row])
     inside = (trace.scores[row] >= low) & (trace.scores[row] <= high)
-    lines = [visible(f"{trace.id} ({trace.label or 'no label'}), {trace.directions[row]}", keep=""),
-             f"{trace.units}; {_BLOCKS[0]} z <= -{_LIMIT:g}, {_BLOCKS[-1]} z >= {_LIMIT:g}, "
-             f"blank: within 95 % of {trace.n_random} random directions"]
+    lines = [
+        visible(f"{trace.id} ({trace.label or 'no label'}), {trace.directions[row]}", keep=""),
+        f"{trace.units}; {_BLOCKS[0]} z <= -{_LIMIT:g}, {_BLOCKS[-1]} z >= {_LIMIT:g}, "
+        f"blank: within 95 % of {trace.n_random} random directions",
+    ]
     for block in trace.blocks:
-        if any(piece.strip() for piece in trace.pieces[block.start:block.stop]):
+        if any(piece.strip() for piece in trace.pieces[block.start : block.stop]):
             lines += ["", _heading(block, trace.scores[row])]
             lines += _bars(trace.pieces, trace.scores[row], inside, range(block.start, block.stop), width)
     return "\n".join(lines)
 
 
 def _heading(block: Block, scores: Float[np.ndarray, " pos"]) -> str:
-    known = scores[block.start:block.stop][~np.isnan(scores[block.start:block.stop])]
+    known = scores[block.start : block.stop][~np.isnan(scores[block.start : block.stop])]
     mean = f"mean z {known.mean():+.2f}" if len(known) else "no score"
     return f"[{block.name}] tokens {block.start} to {block.stop - 1}, {mean}"
 
 
-def _bars(pieces: Sequence[str], scores: Float[np.ndarray, " pos"], inside: Bool[np.ndarray, " pos"],
-          positions: range, width: int) -> list[str]:
+def _bars(
+    pieces: Sequence[str],
+    scores: Float[np.ndarray, " pos"],
+    inside: Bool[np.ndarray, " pos"],
+    positions: range,
+    width: int,
+) -> list[str]:
     """Pairs of lines: some text, and the blocks below it."""
     lines, column = [["", ""]], 0
     for position in positions:

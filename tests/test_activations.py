@@ -26,8 +26,10 @@ CLOSE = 1e-5
 def ragged(n: int = 7) -> list[Transcript]:
     """Chats and plain texts of very different lengths, not in order of length."""
     words = "the deadline was near and nobody would hear the appeal so she wrote to Kyle about lunch"
-    texts = [Transcript(f"text:{i}", (Message("text", words[: 9 + 31 * i % 80]),), f"topic:{i % 3}", label="x")
-             for i in range(n)]
+    texts = [
+        Transcript(f"text:{i}", (Message("text", words[: 9 + 31 * i % 80]),), f"topic:{i % 3}", label="x")
+        for i in range(n)
+    ]
     return [*texts, *small_transcripts()]
 
 
@@ -132,9 +134,7 @@ def killer(after: int) -> Any:
 
 
 @pytest.mark.parametrize("after", [0, 2, 4])
-def test_killed_and_resumed_equals_uninterrupted(
-    llama: Model, tmp_path: Path, small_shards: int, after: int
-) -> None:
+def test_killed_and_resumed_equals_uninterrupted(llama: Model, tmp_path: Path, small_shards: int, after: int) -> None:
     (one, two) = (Workspace(tmp_path / name) for name in ("one", "two"))
     options: dict[str, Any] = {"batch_tokens": 150}
     whole = collect(llama, ragged(), llama.all_sites(), ALL, workspace=one, **options)
@@ -163,9 +163,7 @@ def test_a_damaged_set_is_refused(llama: Model, workspace: Workspace) -> None:
 
 
 @pytest.mark.parametrize("dtype", ["float32", "bfloat16", "float16"])
-def test_every_dtype_comes_back_bit_for_bit(
-    llama: Model, workspace: Workspace, small_shards: int, dtype: Any
-) -> None:
+def test_every_dtype_comes_back_bit_for_bit(llama: Model, workspace: Workspace, small_shards: int, dtype: Any) -> None:
     exact = collect(llama, ragged(), [Site(1)], ALL, workspace=workspace)
     acts = collect(llama, ragged(), [Site(1)], ALL, workspace=workspace, dtype=dtype)
     assert acts[Site(1)].dtype == getattr(torch, dtype)
@@ -221,8 +219,15 @@ def test_streaming_gives_the_rows_of_the_set(llama: Model, workspace: Workspace)
 def test_the_estimate_is_what_is_spent(llama: Model, workspace: Workspace) -> None:
     sites, done = llama.all_sites(), []
     cost = estimate(llama, ragged(), sites, ALL, dtype="bfloat16")
-    acts = collect(llama, ragged(), sites, ALL, workspace=workspace, dtype="bfloat16",
-                   on_progress=lambda *counts: done.append(counts))
+    acts = collect(
+        llama,
+        ragged(),
+        sites,
+        ALL,
+        workspace=workspace,
+        dtype="bfloat16",
+        on_progress=lambda *counts: done.append(counts),
+    )
     assert cost.transcripts == len(ragged()) and cost.rows == len(acts.rows) == cost.tokens
     assert done[-1] == (cost.tokens, cost.tokens)
     tensors = sum(acts[site].numel() * 2 for site in sites)

@@ -33,7 +33,8 @@ def test_a_second_bos_is_found(llama: Model, tmp_path) -> None:
 def test_a_template_that_rewrites_the_assistant_is_found(llama: Model, tmp_path) -> None:
     model = faulty(llama, tmp_path)
     model.tokenizer.chat_template = model.tokenizer.chat_template.replace(
-        "{{ m['content'] | trim }}", "{{ m['content'] | upper }}")
+        "{{ m['content'] | trim }}", "{{ m['content'] | upper }}"
+    )
     checks = {check.check: check for check in examine(model)}
     assert not checks["template"].ok and "rewrote" in checks["template"].detail and checks["template"].do
 

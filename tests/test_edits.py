@@ -118,8 +118,14 @@ def test_strengths_convert_by_unit() -> None:
 
 @pytest.mark.parametrize(
     ("kind", "unit", "scope", "value"),
-    [("push", "norm", "all", 1.0), ("add", "z", "all", 1.0), ("ablate", "norm", "all", 1.0), ("cap", "norm", "all", 1.0),
-     ("add", "norm", "somewhere", 1.0), ("add", "norm", "all", float("nan"))],
+    [
+        ("push", "norm", "all", 1.0),
+        ("add", "z", "all", 1.0),
+        ("ablate", "norm", "all", 1.0),
+        ("cap", "norm", "all", 1.0),
+        ("add", "norm", "somewhere", 1.0),
+        ("add", "norm", "all", float("nan")),
+    ],
 )
 def test_an_impossible_edit_is_refused(kind: str, unit: str, scope: str, value: float) -> None:
     with pytest.raises(EditError):

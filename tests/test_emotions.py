@@ -15,16 +15,24 @@ from interp.testing import small_transcripts
 from interp.tokens import PositionRule, render
 from interp.transcripts import Message, Transcript
 
-TOLD = {"desperate": "Nobody would hear the appeal and the deadline was near", "calm": "The team had lunch before noon",
-        "angry": "She felt her hands go cold: this, again"}
+TOLD = {
+    "desperate": "Nobody would hear the appeal and the deadline was near",
+    "calm": "The team had lunch before noon",
+    "angry": "She felt her hands go cold: this, again",
+}
 MEAN = PositionRule.parse("mean:from:5")
 
 
 def stories(counts: dict[str, int]) -> list[Transcript]:
     return [
-        Transcript(f"{emotion}:{i}", (Message("text", f"Kyle, {i}. {TOLD[emotion]}{' and then' * i}."),), f"topic:{i}",
-                   meta={"emotion": emotion})
-        for emotion, n in counts.items() for i in range(n)
+        Transcript(
+            f"{emotion}:{i}",
+            (Message("text", f"Kyle, {i}. {TOLD[emotion]}{' and then' * i}."),),
+            f"topic:{i}",
+            meta={"emotion": emotion},
+        )
+        for emotion, n in counts.items()
+        for i in range(n)
     ]
 
 

@@ -23,8 +23,17 @@ SITE = Site(1)
 LOWER, RAISE = Arm("add", -1.0, "norm", (SITE,), "less"), Arm("add", 1.0, "norm", (SITE,), "greater")
 
 
-def results(model: Model, rates: dict[str, float], *, base: float = 0.5, controls: float = 0.5, n_controls: int = 20,
-            coherent: float = 1.0, arms: tuple[Arm, ...] = (LOWER, RAISE), n: int = 30) -> Results:
+def results(
+    model: Model,
+    rates: dict[str, float],
+    *,
+    base: float = 0.5,
+    controls: float = 0.5,
+    n_controls: int = 20,
+    coherent: float = 1.0,
+    arms: tuple[Arm, ...] = (LOWER, RAISE),
+    n: int = 30,
+) -> Results:
     """Results whose rollouts blackmail at the given rates: by arm name, for the baseline, and for every control."""
     plan = Plan("q", "d", arms, samples=4, control_samples=4, n_controls=n_controls)
     vectors = {SITE: random_direction(model, name="d")}
@@ -41,8 +50,9 @@ def results(model: Model, rates: dict[str, float], *, base: float = 0.5, control
                 broken = name == "d" and rng.random() > coherent
                 rung = "incoherent" if broken else "blackmail" if noise[prompt, sample] < rate else "comply"
                 transcript = Transcript(f"{prompt}|{condition.name}|{sample}", (Message("user", "x"),), f"g{prompt}")
-                graded.append((Rollout(transcript, str(prompt), condition.name, sample, 0, False, 1, 1),
-                               Outcome(rung, "test")))
+                graded.append(
+                    (Rollout(transcript, str(prompt), condition.name, sample, 0, False, 1, 1), Outcome(rung, "test"))
+                )
     return assemble(plan, "tiny", treated, banked, graded, residual_norms={SITE: 1.0}, kl={})
 
 
@@ -120,15 +130,26 @@ def small_plan(**changes) -> Plan:
 
 
 def carry_out(model: Model, folder: Path, plan: Plan, on_progress=None, name: str = "d"):
-    return steer(model, plan, small_transcripts(), {SITE: random_direction(model, name=name)},
-                 benign=small_transcripts(), folder=folder, on_progress=on_progress,
-                 grader=lambda r: Outcome("blackmail" if len(r.reply) % 2 else "comply", "test"))
+    return steer(
+        model,
+        plan,
+        small_transcripts(),
+        {SITE: random_direction(model, name=name)},
+        benign=small_transcripts(),
+        folder=folder,
+        on_progress=on_progress,
+        grader=lambda r: Outcome("blackmail" if len(r.reply) % 2 else "comply", "test"),
+    )
 
 
 def test_a_run_leaves_its_record_rows_outcomes_and_results(llama: Model, tmp_path: Path) -> None:
     found, words = carry_out(llama, tmp_path / "run", small_plan())
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
-        "run.json", "rollouts.jsonl", "outcomes.jsonl", "results.json"}
+        "run.json",
+        "rollouts.jsonl",
+        "outcomes.jsonl",
+        "results.json",
+    }
     rows = Rows(tmp_path / "run" / "rollouts.jsonl").read()
     assert len(rows) == small_plan().rollouts(3) == 3 * (3 * 2 + 2 * 3 * 1)
     assert all(row["in_scope"] > 0 for row in rows if row["condition"] != "baseline")
@@ -163,8 +184,9 @@ def test_another_experiment_in_the_same_folder_is_refused(llama: Model, tmp_path
 
 def test_a_zero_dose_is_the_baseline_in_every_row(llama: Model, tmp_path: Path) -> None:
     plan = small_plan()
-    zero = Plan("q", "d", (Arm("ablate", 0.0, "fraction", (SITE,), "less"),), samples=2, n_controls=2,
-                sampling=plan.sampling)
+    zero = Plan(
+        "q", "d", (Arm("ablate", 0.0, "fraction", (SITE,), "less"),), samples=2, n_controls=2, sampling=plan.sampling
+    )
     found, _ = carry_out(llama, tmp_path / "run", zero)
     rows = Rows(tmp_path / "run" / "rollouts.jsonl").read()
     ids = {(r["prompt"], r["condition"], r["sample"]): r["transcript"]["token_ids"] for r in rows}
@@ -182,7 +204,9 @@ def test_controls_have_the_norm_and_the_scale_of_the_treatment(llama: Model) -> 
         assert control[SITE].scale > 0 and control[SITE].meta["reference_tokens"] == real[SITE].meta["reference_tokens"]
 
 
-def test_what_does_not_fit_is_refused_before_anything_runs(llama: Model, tiny: dict[str, Model], tmp_path: Path) -> None:
+def test_what_does_not_fit_is_refused_before_anything_runs(
+    llama: Model, tiny: dict[str, Model], tmp_path: Path
+) -> None:
     def run(treatment: dict[Site, Direction], plan: Plan) -> None:
         steer(llama, plan, small_transcripts(), treatment, benign=small_transcripts(), folder=tmp_path / "run")
 

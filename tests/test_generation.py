@@ -55,9 +55,14 @@ def test_the_baseline_equals_hugging_face_generate(model: Model) -> None:
     for rollout in generate(model, prompts(), sampling=GREEDY):
         n_prompt = rollout.transcript.prompt_tokens
         ids = torch.tensor([rollout.transcript.token_ids])
-        expected = model.hf.generate(ids[:, :n_prompt], max_new_tokens=12, do_sample=False, pad_token_id=0,
-                                     eos_token_id=list(model.stop_ids),
-                                     attention_mask=torch.ones_like(ids[:, :n_prompt]))
+        expected = model.hf.generate(
+            ids[:, :n_prompt],
+            max_new_tokens=12,
+            do_sample=False,
+            pad_token_id=0,
+            eos_token_id=list(model.stop_ids),
+            attention_mask=torch.ones_like(ids[:, :n_prompt]),
+        )
         assert torch.equal(ids, expected)
 
 
@@ -154,3 +159,8 @@ def test_repeated_names_are_refused(llama: Model) -> None:
         list(generate(llama, prompts(), [BASELINE, BASELINE]))
     with pytest.raises(ExperimentError, match="top_p"):
         Sampling(top_p=0)
+
+
+def test_a_reply_that_would_not_fit_is_refused_and_the_prompt_named(llama: Model) -> None:
+    with pytest.raises(ExperimentError, match="small:3"):
+        list(generate(llama, prompts(), sampling=Sampling(max_new_tokens=400)))

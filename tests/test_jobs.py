@@ -57,12 +57,22 @@ def corpus(folder: Path, *, meaningful: bool = True) -> Path:
         high = group % 2 == 0
         ending = ENDINGS["desperate" if (high if meaningful else rng.random() < 0.5) else "calm"]
         level = 0.5 if i == 63 else float(high)
-        texts.append(Transcript(f"t{i}", (Message("text", text(rng, ending)),), f"g{group}",
-                                label="threat" if high else "benign", meta={"level": level}))
+        texts.append(
+            Transcript(
+                f"t{i}",
+                (Message("text", text(rng, ending)),),
+                f"g{group}",
+                label="threat" if high else "benign",
+                meta={"level": level},
+            )
+        )
     for i in range(20):
         emotion = ("desperate", "calm")[i % 2]
-        told.append(Transcript(f"s{i}", (Message("text", text(rng, ENDINGS[emotion])),), f"topic{i % 5}",
-                               meta={"emotion": emotion}))
+        told.append(
+            Transcript(
+                f"s{i}", (Message("text", text(rng, ENDINGS[emotion])),), f"topic{i % 5}", meta={"emotion": emotion}
+            )
+        )
     write_jsonl(folder / "texts.jsonl", texts)
     write_jsonl(folder / "stories.jsonl", told)
     (folder / "recipe.toml").write_text(RECIPE)
@@ -91,15 +101,21 @@ def test_the_folder_holds_card_and_directions_and_a_rerun_is_the_same(llama: Mod
     assert ProbeCard.load(folder) == card
     directions = load_directions(folder / "directions.safetensors", model=llama.identity)
     assert set(directions) == set(card.directions)
-    assert {d.name for d in directions.values()} == {"difference_of_means", "logistic", "emotion:calm",
-                                                     "emotion:desperate", "emotion:desperate-calm"}
+    assert {d.name for d in directions.values()} == {
+        "difference_of_means",
+        "logistic",
+        "emotion:calm",
+        "emotion:desperate",
+        "emotion:desperate-calm",
+    }
     assert len(directions) == 5 * 2
     pages = [(folder / name).read_bytes() for name in ("card.json", "card.md")]
     assert probe(recipe, llama, workspace=workspace) == card
     assert [(folder / name).read_bytes() for name in ("card.json", "card.md")] == pages
     again = load_directions(folder / "directions.safetensors")
-    assert all(torch.equal(again[key].vector, one.vector) and again[key].scale == one.scale
-               for key, one in directions.items())
+    assert all(
+        torch.equal(again[key].vector, one.vector) and again[key].scale == one.scale for key, one in directions.items()
+    )
     stages = {"reading transcripts", "fitting", "reading stories", "reading benign tokens"}
     assert {stage for stage, *_ in said} == stages
     assert all(done <= total for _, done, total in said)
@@ -123,18 +139,26 @@ def test_the_cost_is_known_before_it_is_spent(llama: Model, tmp_path: Path) -> N
     recipe = Recipe.load(corpus(tmp_path))
     cost = probe_cost(recipe, llama)
     assert {stage: found.transcripts for stage, found in cost.items()} == {
-        "transcripts": 63, "stories": 20, "reference": 6}
+        "transcripts": 63,
+        "stories": 20,
+        "reference": 6,
+    }
     assert cost["transcripts"].bytes == 63 * 2 * 32 * 4 and cost["reference"].bytes == 0
     assert not (tmp_path / "activations").exists()
 
 
 def test_the_organism_tells_transcripts_and_stories() -> None:
-    table = {"organism": "agent", "n": 30, "positive": {"field": "meta.latent", "above": 0.4},
-             "negative": {"field": "meta.latent", "below": 0.4},
-             "reference": {"field": "meta.threat", "in": ["routine"]}}
+    table = {
+        "organism": "agent",
+        "n": 30,
+        "positive": {"field": "meta.latent", "above": 0.4},
+        "negative": {"field": "meta.latent", "below": 0.4},
+        "reference": {"field": "meta.threat", "in": ["routine"]},
+    }
     told = {"organism": "stories", "n": 16, "emotion": "desperate"}
-    recipe = Recipe.model_validate({"name": "x", "concept": "x", "methods": ["emotion_vector"], "data": table,
-                                    "stories": told})
+    recipe = Recipe.model_validate(
+        {"name": "x", "concept": "x", "methods": ["emotion_vector"], "data": table, "stories": told}
+    )
     assert len(recipe.transcripts()) == 30 and recipe.transcripts() == recipe.transcripts()
     assert sum(map(recipe.data.reference, recipe.transcripts())) > 3
     counts = [story.meta["emotion"] for story in recipe.told()]
@@ -148,8 +172,10 @@ def test_the_committed_recipe_loads() -> None:
 
 
 def test_filters_choose_by_list_and_by_number() -> None:
-    low, high, none = (Transcript(str(meta), (Message("user", "a"),), "g", label="x", meta=meta)
-                       for meta in ({"a": {"b": 1}}, {"a": {"b": 3}}, {}))
+    low, high, none = (
+        Transcript(str(meta), (Message("user", "a"),), "g", label="x", meta=meta)
+        for meta in ({"a": {"b": 1}}, {"a": {"b": 3}}, {})
+    )
     above = Filter(field="meta.a.b", above=1)
     assert [above(t) for t in (low, high, none)] == [False, True, False] and str(above) == "meta.a.b > 1"
     between = Filter(field="meta.a.b", above=0, below=2)
@@ -158,17 +184,20 @@ def test_filters_choose_by_list_and_by_number() -> None:
     assert among(none) and str(among) == "label in x, y"
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ('field = "meta.level", above', 'fild = "meta.level", above', r"data\.positive\.field: Field required.*fild"),
-    (", above = 0.5", "", r"data\.positive: give either in = "),
-    ("folds = 4", 'folds = "many"', r"folds: Input should be a valid integer"),
-    ("folds = 4", "fold = 4", r"fold: Extra inputs are not permitted"),
-    ('position = "last"', 'position = "from:x"', r"position: it does not parse"),
-    ('"logistic", "emotion_vector"', '"logistic"', r"recipe: the method emotion_vector and a table \[stories\]"),
-    ('path = "texts.jsonl"', 'path = "texts.jsonl"\nn = 3', r"data: give either a path, or organism and n"),
-    ('name = "plan"', 'name = "../plan"', r"name: String should match"),
-    ('name = "plan"', "name = ", r"not TOML"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('field = "meta.level", above', 'fild = "meta.level", above', r"data\.positive\.field: Field required.*fild"),
+        (", above = 0.5", "", r"data\.positive: give either in = "),
+        ("folds = 4", 'folds = "many"', r"folds: Input should be a valid integer"),
+        ("folds = 4", "fold = 4", r"fold: Extra inputs are not permitted"),
+        ('position = "last"', 'position = "from:x"', r"position: it does not parse"),
+        ('"logistic", "emotion_vector"', '"logistic"', r"recipe: the method emotion_vector and a table \[stories\]"),
+        ('path = "texts.jsonl"', 'path = "texts.jsonl"\nn = 3', r"data: give either a path, or organism and n"),
+        ('name = "plan"', 'name = "../plan"', r"name: String should match"),
+        ('name = "plan"', "name = ", r"not TOML"),
+    ],
+)
 def test_a_wrong_recipe_is_one_sentence_that_names_the_key(tmp_path: Path, old: str, new: str, said: str) -> None:
     path = tmp_path / "recipe.toml"
     assert old in RECIPE
@@ -179,14 +208,17 @@ def test_a_wrong_recipe_is_one_sentence_that_names_the_key(tmp_path: Path, old: 
     assert Recipe.load(path).folds == 4, "control"
 
 
-@pytest.mark.parametrize(("old", "new", "said"), [
-    ('"meta.level", above', '"meta.lvl", above', r"data\.positive\.field meta\.lvl: none of 64 transcripts has it"),
-    ("above = 0.5", "above = 7", r"data\.positive \(meta\.level > 7\): none of 64 transcripts"),
-    ("below = 0.5", "below = 2", r"32 are positive and negative: t0, t1"),
-    ("folds = 4", "folds = 9", r"8 groups with positive rows and 8 groups with negative rows"),
-    ('emotion = "desperate"', 'emotion = "proud"', r"no stories of proud"),
-    ('against = "calm"', 'against = "sad"', r"no stories of sad"),
-])
+@pytest.mark.parametrize(
+    ("old", "new", "said"),
+    [
+        ('"meta.level", above', '"meta.lvl", above', r"data\.positive\.field meta\.lvl: none of 64 transcripts has it"),
+        ("above = 0.5", "above = 7", r"data\.positive \(meta\.level > 7\): none of 64 transcripts"),
+        ("below = 0.5", "below = 2", r"32 are positive and negative: t0, t1"),
+        ("folds = 4", "folds = 9", r"8 groups with positive rows and 8 groups with negative rows"),
+        ('emotion = "desperate"', 'emotion = "proud"', r"no stories of proud"),
+        ('against = "calm"', 'against = "sad"', r"no stories of sad"),
+    ],
+)
 def test_data_that_cannot_give_a_probe_are_refused_and_leave_nothing(
     llama: Model, tmp_path: Path, old: str, new: str, said: str
 ) -> None:

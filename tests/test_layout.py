@@ -9,10 +9,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = (
-    "errors stats store sites transcripts tokens directions edits probes organism models activations generation "
-    "traces emotions scenarios behaviour experiments plots report engine jobs doctor line inspect_provider cli testing"
-).split()
+ORDER = ["errors", "stats", "store", "sites", "transcripts", "tokens", "directions", "edits", "probes", "organism", "models", "activations", "generation", "traces", "emotions", "scenarios", "behaviour", "experiments", "plots", "report", "engine", "jobs", "doctor", "line", "inspect_provider", "cli", "testing"]
 HEAVY = {"torch", "transformers", "transformer_lens", "sklearn", "plotly", "scipy", "statsmodels", "ray", "inspect_ai"}
 ALLOWED_IN = {
     "torch": ORDER[ORDER.index("directions") :],
@@ -60,8 +57,13 @@ def test_imports_follow_the_reading_order(path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("module", "name"),
-    [("tokens", "interp.models.load"), ("plots", "torchvision.x"), ("edits", "transformer_lens.hook_points"),
-     ("traces", "sklearn.metrics.roc_auc_score"), ("experiments", "typer.echo")],
+    [
+        ("tokens", "interp.models.load"),
+        ("plots", "torchvision.x"),
+        ("edits", "transformer_lens.hook_points"),
+        ("traces", "sklearn.metrics.roc_auc_score"),
+        ("experiments", "typer.echo"),
+    ],
 )
 def test_a_planted_violation_is_found(module: str, name: str) -> None:
     """Control of the test above; the second case is no violation."""
@@ -76,8 +78,13 @@ def test_every_module_has_a_place_in_the_order() -> None:
 
 @pytest.mark.parametrize("code", ["import interp", "import interp.cli", "import interp.organism"])
 def test_nothing_heavy_is_loaded_at_the_start(code: str) -> None:
-    done = subprocess.run([sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"], cwd=ROOT,
-                          capture_output=True, text=True, check=True)
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code}; import sys; print(*sys.modules)"],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
     assert not HEAVY & {name.partition(".")[0] for name in done.stdout.split()}
 
 
@@ -98,8 +105,11 @@ def test_artifact_folders_hold_no_code() -> None:
 
 
 def test_no_module_is_longer_than_400_lines() -> None:
-    long = {str(p.relative_to(ROOT)): n for p in (ROOT / "interp").glob("**/*.py")
-            if (n := len(p.read_text().splitlines())) > 400}
+    long = {
+        str(p.relative_to(ROOT)): n
+        for p in (ROOT / "interp").glob("**/*.py")
+        if (n := len(p.read_text().splitlines())) > 400
+    }
     assert long == {}
 
 

@@ -82,8 +82,9 @@ def test_a_text_is_the_same_packed(model: Model) -> None:
 def test_left_padding_without_a_mask_would_be_wrong(llama: Model) -> None:
     """Control of the two tests above: they would notice."""
     batch = pad(texts(llama), side="left")
-    bare = Batch(batch.ids, torch.arange(batch.ids.shape[1]).expand_as(batch.ids), batch.real,
-                 batch.prompt_tokens, None)
+    bare = Batch(
+        batch.ids, torch.arange(batch.ids.shape[1]).expand_as(batch.ids), batch.real, batch.prompt_tokens, None
+    )
     right, wrong = (llama.run(b, sites=[Site(2)]).captured[Site(2)][0][b.real[0]] for b in (batch, bare))
     assert gap(wrong, right) > 0.01
 

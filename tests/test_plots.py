@@ -18,29 +18,70 @@ HOSTILE = "<a href='http://evil.example'>x</a>\u202e"
 def rate(value, trials=40, ungraded=0):
     low, high = (None, None) if value is None else (max(value - 0.1, 0), min(value + 0.1, 1))
     successes = 0 if value is None else round(value * trials)
-    return {"successes": successes, "trials": 0 if value is None else trials, "ungraded": ungraded, "value": value,
-            "low": low, "high": high}
+    return {
+        "successes": successes,
+        "trials": 0 if value is None else trials,
+        "ungraded": ungraded,
+        "value": value,
+        "low": low,
+        "high": high,
+    }
 
 
 def cell(name, role, value, strength=None, direction="desperation", unit="norm", coherent=1.0, kind="add"):
     edit = {"kind": None, "direction": None, "strength": None, "unit": None, "sites": [], "scope": None}
     if role != "baseline":
-        edit = {"kind": kind, "direction": direction, "strength": strength, "unit": unit, "sites": ["L2.resid_post"],
-                "scope": "all"}
-    contrast = {"difference": (value or 0) - 0.5, "low": (value or 0) - 0.6, "high": (value or 0) - 0.4,
-                "p_value": 0.01, "n": 40, "method": "paired"}
+        edit = {
+            "kind": kind,
+            "direction": direction,
+            "strength": strength,
+            "unit": unit,
+            "sites": ["L2.resid_post"],
+            "scope": "all",
+        }
+    contrast = {
+        "difference": (value or 0) - 0.5,
+        "low": (value or 0) - 0.6,
+        "high": (value or 0) - 0.4,
+        "p_value": 0.01,
+        "n": 40,
+        "method": "paired",
+    }
     counted = {"blackmail": round((value or 0) * 40), "routine": 30 - round((value or 0) * 30)}
-    return edit | {"condition": name, "role": role, "raw_strength": strength, "n": 40, "outcomes": counted,
-                   "blackmail": rate(value), "coherent": rate(coherent), "kl": None,
-                   "contrast": None if role == "baseline" else contrast}
+    return edit | {
+        "condition": name,
+        "role": role,
+        "raw_strength": strength,
+        "n": 40,
+        "outcomes": counted,
+        "blackmail": rate(value),
+        "coherent": rate(coherent),
+        "kl": None,
+        "contrast": None if role == "baseline" else contrast,
+    }
 
 
 def arm(name, strength, value):
     controls = [f"{name} | random:{i}" for i in range(3)]
-    rank = {"real": value - 0.5, "controls": [-0.02, 0.0, 0.03], "rank": 1, "percentile": 0.0, "p_value": 0.25,
-            "floor": 0.25}
-    return {"name": name, "kind": "add", "strength": strength, "unit": "norm", "sites": ["L2.resid_post"],
-            "treatment": f"{name} | desperation", "controls": controls, "rank": rank, "alternative": "less"}
+    rank = {
+        "real": value - 0.5,
+        "controls": [-0.02, 0.0, 0.03],
+        "rank": 1,
+        "percentile": 0.0,
+        "p_value": 0.25,
+        "floor": 0.25,
+    }
+    return {
+        "name": name,
+        "kind": "add",
+        "strength": strength,
+        "unit": "norm",
+        "sites": ["L2.resid_post"],
+        "treatment": f"{name} | desperation",
+        "controls": controls,
+        "rank": rank,
+        "alternative": "less",
+    }
 
 
 def results():
@@ -49,8 +90,10 @@ def results():
         one = arm(f"add {strength:+g}", strength, value)
         arms.append(one)
         cells.append(cell(one["treatment"], "treatment", value, strength, coherent=coherent))
-        cells += [cell(name, "control", 0.5 + spread, strength, f"random:{i}")
-                  for i, (name, spread) in enumerate(zip(one["controls"], (-0.02, 0, 0.03), strict=True))]
+        cells += [
+            cell(name, "control", 0.5 + spread, strength, f"random:{i}")
+            for i, (name, spread) in enumerate(zip(one["controls"], (-0.02, 0, 0.03), strict=True))
+        ]
     return {"cells": cells, "arms": arms}
 
 
@@ -139,9 +182,22 @@ def test_the_ladder_has_a_look_for_every_outcome_and_no_two_are_alike():
 
 
 def probe_rows():
-    return [{"site": f"L{layer}.resid_post", "layer": layer, "method": method, "auroc": 0.6 + 0.1 * layer,
-             "low": 0.55 + 0.1 * layer, "high": 0.65 + 0.1 * layer, "null_low": low, "null_high": 0.58, "p_value": 0.01,
-             "n": 200} for method, low in (("means", 0.43), ("logistic", 0.41)) for layer in range(3)]
+    return [
+        {
+            "site": f"L{layer}.resid_post",
+            "layer": layer,
+            "method": method,
+            "auroc": 0.6 + 0.1 * layer,
+            "low": 0.55 + 0.1 * layer,
+            "high": 0.65 + 0.1 * layer,
+            "null_low": low,
+            "null_high": 0.58,
+            "p_value": 0.01,
+            "n": 200,
+        }
+        for method, low in (("means", 0.43), ("logistic", 0.41))
+        for layer in range(3)
+    ]
 
 
 def test_the_sweep_has_a_line_with_intervals_for_each_method_over_the_widest_null():
@@ -162,8 +218,20 @@ def token_trace(peak, name="blackmail", pieces=("", "Hello", " <b>", "\u202e")):
     scores = np.asarray([[np.nan, 0.5, peak, -1.0], [np.nan, 0.0, 0.1, 0.2]], dtype=np.float32)
     band = np.asarray([[np.nan, 1.0, 1.1, 1.2]], dtype=np.float32)
     spans = (Span("role", "user", 0, 1, 2), Span("role", "assistant", 1, 2, 4))
-    return TokenTrace(name, "g", name, pieces, spans, 2, ("fear@L2.resid_post", "calm@L2.resid_post"), scores,
-                      ("L2.resid_post",), -band, band, 100)
+    return TokenTrace(
+        name,
+        "g",
+        name,
+        pieces,
+        spans,
+        2,
+        ("fear@L2.resid_post", "calm@L2.resid_post"),
+        scores,
+        ("L2.resid_post",),
+        -band,
+        band,
+        100,
+    )
 
 
 def test_a_trace_shows_raw_and_smoothed_scores_the_band_and_one_colour_scale():
@@ -187,8 +255,16 @@ def test_a_direction_can_be_chosen_and_nothing_marks_a_calm_trace():
     assert colour_limit([token_trace(1.0)]) == 2.0
 
 
-@pytest.mark.parametrize("figure", [dose_response(results()), control_ranks(results()), outcome_ladder(results()),
-                                    layer_sweep(probe_rows()), trace_figure([token_trace(3.0)])])
+@pytest.mark.parametrize(
+    "figure",
+    [
+        dose_response(results()),
+        control_ranks(results()),
+        outcome_ladder(results()),
+        layer_sweep(probe_rows()),
+        trace_figure([token_trace(3.0)]),
+    ],
+)
 def test_figures_are_returned_small_readable_and_titled(figure):
     assert isinstance(figure, go.Figure)
     assert len(figure.to_json()) < 20_000

@@ -29,7 +29,13 @@ SITES = [Site(0), Site(1), Site(2)]
 
 
 def planted(
-    strength: float, *, n_groups: int = 40, per_group: int = 5, d: int = 24, seed: int = 0, by_group: bool = True,
+    strength: float,
+    *,
+    n_groups: int = 40,
+    per_group: int = 5,
+    d: int = 24,
+    seed: int = 0,
+    by_group: bool = True,
     cluster: float = 0.5,
 ) -> tuple[torch.Tensor, np.ndarray, list[str], torch.Tensor]:
     """Rows with a common offset per group, and labels along a known direction."""
@@ -115,8 +121,7 @@ def test_the_family_wise_null_is_calibrated_for_clustered_rows(by_group: bool) -
     """Labels that mean nothing: any of three layers has p <= 0.1 in about 10 % of sweeps, though rows are clustered."""
     sweeps, hits, naive = 100, 0, 0
     for seed in range(sweeps):
-        acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=6, d=6, seed=seed, by_group=by_group,
-                                         cluster=1.0)
+        acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=6, d=6, seed=seed, by_group=by_group, cluster=1.0)
         layers = {Site(k): acts @ torch.randn(6, 6, generator=torch.Generator().manual_seed(k)) for k in range(3)}
         found = evaluate(layers, labels, groups, method="difference_of_means", seed=seed, n_null=39)
         hits += min(measure.p_value for measure in found) <= 0.1
@@ -227,10 +232,18 @@ def a_card() -> ProbeCard:
     acts, labels, groups, _ = planted(4.0)
     measures = evaluate(dict.fromkeys(SITES, acts), labels, groups, method="difference_of_means", seed=0)
     nothing = replace(measures[0], name="x", auroc=0.5, low=None, high=None, null_low=None, null_high=None)
-    return ProbeCard("desperation", "desperation", ModelIdentity("m", "w", "float32", "v", "t", "once"), "last",
-                     Classes(100, 100, 7, 20, 20, "meta.latent > 0.5", "meta.latent < 0.5"), (*measures, nothing),
-                     ("difference_of_means@L0.resid_post",), data={"transcripts": "abc"},
-                     reference={"transcripts": 30, "tokens": 900}, recipe={"name": "desperation", "sites": ["all"]})
+    return ProbeCard(
+        "desperation",
+        "desperation",
+        ModelIdentity("m", "w", "float32", "v", "t", "once"),
+        "last",
+        Classes(100, 100, 7, 20, 20, "meta.latent > 0.5", "meta.latent < 0.5"),
+        (*measures, nothing),
+        ("difference_of_means@L0.resid_post",),
+        data={"transcripts": "abc"},
+        reference={"transcripts": 30, "tokens": 900},
+        recipe={"name": "desperation", "sites": ["all"]},
+    )
 
 
 def test_a_card_comes_back_equal_and_reads_well(tmp_path: Path) -> None:

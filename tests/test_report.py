@@ -27,14 +27,33 @@ def rate(successes, trials, ungraded=0):
 
 
 def cell(condition, role, blackmail, strength=None, coherent=40):
-    edit = {"kind": strength and "add", "direction": strength and condition.rpartition(" ")[2], "strength": strength,
-            "unit": strength and "norm", "sites": ["L2.resid_post"] if strength else [], "scope": strength and "all"}
-    contrast = {"difference": blackmail / 40 - 0.5, "low": blackmail / 40 - 0.6, "high": blackmail / 40 - 0.4,
-                "p_value": 0.0004, "n": 40, "method": "paired"}
-    return edit | {"condition": condition, "role": role, "raw_strength": strength and 2.3 * strength, "n": 40,
-                   "outcomes": {"blackmail": blackmail, "routine": 40 - blackmail}, "blackmail": rate(blackmail, 40),
-                   "coherent": rate(coherent, 40), "kl": strength and 0.0123,
-                   "contrast": contrast if strength else None}
+    edit = {
+        "kind": strength and "add",
+        "direction": strength and condition.rpartition(" ")[2],
+        "strength": strength,
+        "unit": strength and "norm",
+        "sites": ["L2.resid_post"] if strength else [],
+        "scope": strength and "all",
+    }
+    contrast = {
+        "difference": blackmail / 40 - 0.5,
+        "low": blackmail / 40 - 0.6,
+        "high": blackmail / 40 - 0.4,
+        "p_value": 0.0004,
+        "n": 40,
+        "method": "paired",
+    }
+    return edit | {
+        "condition": condition,
+        "role": role,
+        "raw_strength": strength and 2.3 * strength,
+        "n": 40,
+        "outcomes": {"blackmail": blackmail, "routine": 40 - blackmail},
+        "blackmail": rate(blackmail, 40),
+        "coherent": rate(coherent, 40),
+        "kl": strength and 0.0123,
+        "contrast": contrast if strength else None,
+    }
 
 
 def results():
@@ -42,15 +61,42 @@ def results():
     for strength, blackmail, coherent in ((-2.0, 4, 40), (2.0, 33, 39), (9.0, 39, 11)):
         name = f"add {strength:+g} norm @2"
         controls = [f"{name} | random:{i}" for i in range(2)]
-        cells += [cell(f"{name} | desperation", "treatment", blackmail, strength, coherent),
-                  *(cell(control, "control", 20 + i, strength) for i, control in enumerate(controls))]
-        rank = {"real": blackmail / 40 - 0.5, "controls": [0.0, 0.025], "rank": 1, "percentile": 0.0, "p_value": 1 / 3,
-                "floor": 1 / 3}
-        arms.append({"name": name, "kind": "add", "strength": strength, "unit": "norm", "sites": ["L2.resid_post"],
-                     "treatment": f"{name} | desperation", "controls": controls, "rank": rank, "alternative": "less"})
+        cells += [
+            cell(f"{name} | desperation", "treatment", blackmail, strength, coherent),
+            *(cell(control, "control", 20 + i, strength) for i, control in enumerate(controls)),
+        ]
+        rank = {
+            "real": blackmail / 40 - 0.5,
+            "controls": [0.0, 0.025],
+            "rank": 1,
+            "percentile": 0.0,
+            "p_value": 1 / 3,
+            "floor": 1 / 3,
+        }
+        arms.append(
+            {
+                "name": name,
+                "kind": "add",
+                "strength": strength,
+                "unit": "norm",
+                "sites": ["L2.resid_post"],
+                "treatment": f"{name} | desperation",
+                "controls": controls,
+                "rank": rank,
+                "alternative": "less",
+            }
+        )
     verdict = {"word": "specific suppression", "headline": "Blackmail fell.", "sentences": ["First.", f"Arm {HOSTILE}"]}
-    return {"question": f"Does it? {HOSTILE}", "model": "tiny", "n_prompts": 20, "samples": 2, "cells": cells,
-            "arms": arms, "residual_norms": {"L2.resid_post": 7.5}, "verdict": verdict}
+    return {
+        "question": f"Does it? {HOSTILE}",
+        "model": "tiny",
+        "n_prompts": 20,
+        "samples": 2,
+        "cells": cells,
+        "arms": arms,
+        "residual_norms": {"L2.resid_post": 7.5},
+        "verdict": verdict,
+    }
 
 
 def token_trace(name, peak):
@@ -58,15 +104,36 @@ def token_trace(name, peak):
     scores = np.asarray([[np.nan, -9.0, 0.1, 0.2, peak, peak / 2]], dtype=np.float32)
     spans = (Span("role", "user", 0, 1, 4), Span("segment", "email:1", 0, 1, 3), Span("role", "assistant", 1, 4, 6))
     band = np.full_like(scores, 1.5)
-    return TokenTrace(name, "g", name, pieces, spans, 4, ("desperation@L2.resid_post",), scores, ("L2.resid_post",),
-                      -band, band, 50, {"transcripts": 30, "tokens": 900, "scale": {}})
+    return TokenTrace(
+        name,
+        "g",
+        name,
+        pieces,
+        spans,
+        4,
+        ("desperation@L2.resid_post",),
+        scores,
+        ("L2.resid_post",),
+        -band,
+        band,
+        50,
+        {"transcripts": 30, "tokens": 900, "scale": {}},
+    )
 
 
 def rollout(prompt, condition, sample, reply):
     messages = [{"role": "user", "content": f"prompt {HOSTILE}"}, {"role": "assistant", "content": reply}]
     transcript = {"id": f"{prompt}|{condition}|{sample}", "group": prompt, "messages": messages}
-    return {"prompt": prompt, "condition": condition, "sample": sample, "seed": 5, "truncated": False, "in_scope": 1,
-            "changed": 1, "transcript": transcript}
+    return {
+        "prompt": prompt,
+        "condition": condition,
+        "sample": sample,
+        "seed": 5,
+        "truncated": False,
+        "in_scope": 1,
+        "changed": 1,
+        "transcript": transcript,
+    }
 
 
 def lines(rows):
@@ -82,15 +149,37 @@ def folder(tmp_path):
         for prompt in ("p0", "p1"):
             bad = prompt == "p1" and found["condition"] == "baseline"
             rollouts.append(rollout(prompt, found["condition"], 0, f"{found['condition']} says {HOSTILE}"))
-            outcomes.append({"prompt": prompt, "condition": found["condition"], "sample": 0, "grader": "grammar",
-                             "outcome": "blackmail" if bad else None, "note": f"note {HOSTILE}"})
-    sweep = [{"site": "L2.resid_post", "layer": 2, "method": f"means {HOSTILE}", "auroc": 0.912, "low": 0.87,
-              "high": 0.95, "null_low": 0.42, "null_high": 0.58, "p_value": 0.002, "n": 120}]
+            outcomes.append(
+                {
+                    "prompt": prompt,
+                    "condition": found["condition"],
+                    "sample": 0,
+                    "grader": "grammar",
+                    "outcome": "blackmail" if bad else None,
+                    "note": f"note {HOSTILE}",
+                }
+            )
+    sweep = [
+        {
+            "site": "L2.resid_post",
+            "layer": 2,
+            "method": f"means {HOSTILE}",
+            "auroc": 0.912,
+            "low": 0.87,
+            "high": 0.95,
+            "null_low": 0.42,
+            "null_high": 0.58,
+            "p_value": 0.002,
+            "n": 120,
+        }
+    ]
     parts = {
-        "results.json": results(), "probe.json": {"name": "desperation", "position": "last", "rows": sweep},
+        "results.json": results(),
+        "probe.json": {"name": "desperation", "position": "last", "rows": sweep},
         "traces.json": {"traces": [token_trace("blackmail", 6.0).to_dict(), token_trace("twin", 0.3).to_dict()]},
         "doctor.json": [{"check": "capture", "ok": False, "detail": HOSTILE, "do": "load another model"}],
-        "run.json": {"format": 1, "command": ["interp", "steer", HOSTILE], "config": {"plan": {"seed": 3}}}}
+        "run.json": {"format": 1, "command": ["interp", "steer", HOSTILE], "config": {"plan": {"seed": 3}}},
+    }
     for name, content in parts.items():
         (run / name).write_text(json.dumps(content))
     (run / "rollouts.jsonl").write_text(lines(rollouts))
@@ -138,8 +227,9 @@ def test_hostile_text_is_shown_as_text_wherever_it_came_from(folder):
 def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_asked_for(folder):
     found = page(folder)
     policy = next(v for k, v in found.attributes if k == "content" and v.startswith("default-src 'none'"))
-    digests = {base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()
-               for attrs, text in found.scripts if not attrs}
+    digests = {
+        base64.b64encode(hashlib.sha256(text.encode()).digest()).decode() for attrs, text in found.scripts if not attrs
+    }
     assert set(re.findall(r"'sha256-([^']+)'", policy)) == digests
     assert "unsafe-eval" not in policy and "script-src 'unsafe-inline'" not in policy
     linked = [value for name, value in found.attributes if name in ("src", "href", "action", "srcset", "data")]
@@ -176,9 +266,16 @@ def test_the_same_files_give_the_same_bytes_and_nothing_else_is_written(folder):
     assert str(folder.parent).encode() not in first
 
 
-@pytest.mark.parametrize(("name", "sentence"), [
-    ("probe.json", "interp probe"), ("traces.json", "interp trace"), ("doctor.json", "interp doctor"),
-    ("run.json", "seeds are unknown"), ("rollouts.jsonl", "replies cannot be shown")])
+@pytest.mark.parametrize(
+    ("name", "sentence"),
+    [
+        ("probe.json", "interp probe"),
+        ("traces.json", "interp trace"),
+        ("doctor.json", "interp doctor"),
+        ("run.json", "seeds are unknown"),
+        ("rollouts.jsonl", "replies cannot be shown"),
+    ],
+)
 def test_what_has_no_file_is_named_as_missing(folder, name, sentence):
     assert sentence not in page(folder).text
     (folder / name).unlink()
@@ -224,7 +321,11 @@ def test_examples_show_one_prompt_and_noise_under_several_conditions_where_outco
     assert (first.prompt, second.prompt) == ("p1", "p0")  # at p1 the baseline alone was graded
     assert [reply.outcome for reply in first.replies] == ["ungraded", "ungraded", "blackmail", "ungraded"]
     assert [reply.condition.rpartition(" ")[2] for reply in first.replies] == [
-        "desperation", "random:0", "baseline", "desperation"]
+        "desperation",
+        "random:0",
+        "baseline",
+        "desperation",
+    ]
 
 
 def test_bubbles_hold_every_token_once_with_a_shade_that_follows_its_score():

@@ -13,8 +13,17 @@ def test_a_site_parses_from_what_it_prints_and_from_its_hook_name(site: Site) ->
 
 @pytest.mark.parametrize(
     ("text", "layer"),
-    [("14", 14), ("L14", 14), ("-1", 23), ("L-2.resid_post", 22), ("2/3", 16), ("0/1", 0), ("1/1", 23), ("1/2", 12),
-     ("blocks.14.hook_out", 14)],
+    [
+        ("14", 14),
+        ("L14", 14),
+        ("-1", 23),
+        ("L-2.resid_post", 22),
+        ("2/3", 16),
+        ("0/1", 0),
+        ("1/1", 23),
+        ("1/2", 12),
+        ("blocks.14.hook_out", 14),
+    ],
 )
 def test_layers_count_from_zero_from_the_end_or_by_depth(text: str, layer: int) -> None:
     assert Site.parse(text, 24) == Site(layer)

@@ -45,7 +45,9 @@ def test_every_message_and_segment_slices_back(model: Model) -> None:
             assert sliced(tokens, span) == "<email>\nFrom: Ada\nBody: lunch?\n</email>"
         (scratchpad,) = tokens.named("scratchpad")
         assert sliced(tokens, scratchpad) == "<SCRATCHPAD_REASONING>\nAnswer.\n</SCRATCHPAD_REASONING>"
-        assert [sliced(tokens, s) for s in tokens.named("tool_call")] == ["<tool_use:email>\nto: ada\n</tool_use:email>"]
+        assert [sliced(tokens, s) for s in tokens.named("tool_call")] == [
+            "<tool_use:email>\nto: ada\n</tool_use:email>"
+        ]
 
 
 @settings(max_examples=60, deadline=None)
@@ -96,8 +98,10 @@ def test_a_template_that_refuses_says_why(llama: Model) -> None:
     import copy
 
     strict = copy.deepcopy(llama.tokenizer)
-    strict.chat_template = "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}" \
-                           "{% endif %}{{ m['content'] }}{% endfor %}"
+    strict.chat_template = (
+        "{% for m in messages %}{% if m['role'] == 'system' %}{{ raise_exception('no system') }}"
+        "{% endif %}{{ m['content'] }}{% endfor %}"
+    )
     with pytest.raises(TranscriptError, match="no system"):
         render(small_transcripts()[0], strict)
 
@@ -106,22 +110,41 @@ def test_a_template_that_drops_a_message_is_found_out(llama: Model) -> None:
     import copy
 
     lossy = copy.deepcopy(llama.tokenizer)
-    lossy.chat_template = "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    lossy.chat_template = (
+        "{% for m in messages %}{% if m['role'] != 'system' %}{{ m['content'] }}{% endif %}{% endfor %}"
+    )
     with pytest.raises(TranscriptError, match="message 0 \\(system\\)"):
         render(small_transcripts()[0], lossy)
 
 
 @pytest.mark.parametrize(
     ("rule", "expected"),
-    [("last", [9]), ("all", list(range(10))), ("from:7", [7, 8, 9]), ("user", [1, 2, 5, 6]), ("first:user", [1]),
-     ("last:user", [6]), ("mean:user", [1, 2, 5, 6]), ("email", [2, 3, 5]), ("email:2", [5]), ("scratchpad", []),
-     ("last:scratchpad", []), ("prompt", list(range(8))), ("generated", [8, 9]), ("mean", list(range(10)))],
+    [
+        ("last", [9]),
+        ("all", list(range(10))),
+        ("from:7", [7, 8, 9]),
+        ("user", [1, 2, 5, 6]),
+        ("first:user", [1]),
+        ("last:user", [6]),
+        ("mean:user", [1, 2, 5, 6]),
+        ("email", [2, 3, 5]),
+        ("email:2", [5]),
+        ("scratchpad", []),
+        ("last:scratchpad", []),
+        ("prompt", list(range(8))),
+        ("generated", [8, 9]),
+        ("mean", list(range(10))),
+    ],
 )
 def test_position_rules(rule: str, expected: list[int]) -> None:
     import numpy as np
 
-    spans = (Span("role", "user", 0, 1, 3), Span("role", "user", 1, 5, 7), Span("segment", "email:1", 0, 2, 4),
-             Span("segment", "email:2", 1, 5, 6))
+    spans = (
+        Span("role", "user", 0, 1, 3),
+        Span("role", "user", 1, 5, 7),
+        Span("segment", "email:1", 0, 2, 4),
+        Span("segment", "email:2", 1, 5, 6),
+    )
     tokens = Tokens(np.arange(10), spans, "", np.zeros((10, 2), dtype=np.int64), 8)
     parsed = PositionRule.parse(rule)
     assert parsed(tokens).tolist() == expected

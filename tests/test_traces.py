@@ -160,7 +160,7 @@ def test_blocks_cover_every_token_once_and_know_their_segments(model):
     assert [n for n in names if n.startswith("email")] == ["email:1", "email:2"]
     assert {"system", "scratchpad", "tool_call:1", "template"} <= set(names)
     scratchpad = next(b for b in found.blocks if b.name == "scratchpad")
-    assert "Answer." in "".join(found.pieces[scratchpad.start:scratchpad.stop])
+    assert "Answer." in "".join(found.pieces[scratchpad.start : scratchpad.stop])
 
 
 def test_a_trace_survives_json_bit_for_bit(model):
@@ -179,7 +179,7 @@ def test_smoothing_is_the_mean_over_the_nearest_known_tokens(window):
     values[:, 0] = np.nan
     found = running_mean(values, window)
     for position in range(1, 17):
-        near = values[:, max(position - (window - 1) // 2, 1):position + window // 2 + 1]
+        near = values[:, max(position - (window - 1) // 2, 1) : position + window // 2 + 1]
         assert np.allclose(found[:, position], near.mean(1), atol=1e-6)
     assert np.isnan(found[:, 0]).all()
 
@@ -198,8 +198,9 @@ def example(pieces, scores):
     rows = np.asarray([[np.nan, *scores]], dtype=np.float32)
     spans = (Span("role", "user", 0, 1, len(pieces)),)
     band = np.full_like(rows, 1.0)
-    return TokenTrace("id", "g", "benign", pieces, spans, len(pieces), ("fear@L0.resid_post",), rows,
-                      (str(Site(0)),), -band, band, 20)
+    return TokenTrace(
+        "id", "g", "benign", pieces, spans, len(pieces), ("fear@L0.resid_post",), rows, (str(Site(0)),), -band, band, 20
+    )
 
 
 def test_the_text_rendering_puts_a_block_under_every_character_outside_the_band():

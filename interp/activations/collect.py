@@ -103,14 +103,16 @@ def identity(
     """The fingerprint that names a set; the model's name and the batch size do not count."""
     named = asdict(model.identity)
     named.pop("name")
-    return fingerprint({
-        "format": FORMAT,
-        "model": named,
-        "transcripts": [fingerprint(transcript.to_dict()) for transcript in transcripts],
-        "sites": [str(site) for site in sites],
-        "rule": rule.text,
-        "dtype": dtype,
-    })
+    return fingerprint(
+        {
+            "format": FORMAT,
+            "model": named,
+            "transcripts": [fingerprint(transcript.to_dict()) for transcript in transcripts],
+            "sites": [str(site) for site in sites],
+            "rule": rule.text,
+            "dtype": dtype,
+        }
+    )
 
 
 def _run(model: Model, plan: Plan, batch_tokens: int, *, from_row: int = 0) -> Iterator[Part]:
@@ -135,8 +137,7 @@ def _capture(model: Model, plan: Plan, batch: Sequence[int]) -> dict[Site, Tenso
     if not plan.rule.pooled:
         return captured
     return {
-        site: torch.stack([part.float().mean(0) for part in acts.split(lengths)])
-        for site, acts in captured.items()
+        site: torch.stack([part.float().mean(0) for part in acts.split(lengths)]) for site, acts in captured.items()
     }
 
 
@@ -153,15 +154,18 @@ def _write_index(
     write_bytes(folder / "rows.safetensors", save(columns | {"stored": plan.stored}))
     entries = [asdict(Entry(t.id, t.group, t.label, t.meta)) for t in transcripts]
     write_bytes(folder / "transcripts.jsonl", *[json.dumps(entry).encode() + b"\n" for entry in entries])
-    write_json(folder / "card.json", {
-        "format": FORMAT,
-        "model": model.identity,
-        "sites": [str(site) for site in plan.sites],
-        "rule": plan.rule.text,
-        "dtype": dtype,
-        "d_model": model.d_model,
-        "rows": len(plan.rows),
-        "shard_rows": shards.SHARD_ROWS,
-        "batch_tokens": batch_tokens,
-        "names": plan.rows.names,
-    })
+    write_json(
+        folder / "card.json",
+        {
+            "format": FORMAT,
+            "model": model.identity,
+            "sites": [str(site) for site in plan.sites],
+            "rule": plan.rule.text,
+            "dtype": dtype,
+            "d_model": model.d_model,
+            "rows": len(plan.rows),
+            "shard_rows": shards.SHARD_ROWS,
+            "batch_tokens": batch_tokens,
+            "names": plan.rows.names,
+        },
+    )

@@ -112,9 +112,7 @@ def estimate(
     return Cost(len(transcripts), plan.tokens, len(plan.rows), len(plan.rows) * row_bytes)
 
 
-def make_plan(
-    model: Model, transcripts: Sequence[Transcript], sites: Sequence[Site], rule: PositionRule
-) -> Plan:
+def make_plan(model: Model, transcripts: Sequence[Transcript], sites: Sequence[Site], rule: PositionRule) -> Plan:
     """The plan of a collection.
 
     Raises:
@@ -137,13 +135,20 @@ def make_plan(
         ids.append(tokens.ids.astype(np.int32))
         positions.append(rule(tokens).astype(np.int32))
         columns.append(_columns(index, tokens, positions[-1], rule.pooled, codes))
-    _refuse(transcripts, [not len(found) for found in positions], f"have no {rule.text!r}",
-            "choose another position rule, or leave these transcripts out")
-    room = getattr(model.hf.config.get_text_config(), "max_position_embeddings", None)
-    _refuse(transcripts, [room is not None and len(text) > room for text in ids],
-            f"are longer than the {room} tokens that {model.name} holds", "shorten them, or leave them out")
-    return Plan(tuple(sites), rule, ids, positions,
-                RowTable(*np.concatenate(columns, axis=1), names=tuple(codes)))
+    _refuse(
+        transcripts,
+        [not len(found) for found in positions],
+        f"have no {rule.text!r}",
+        "choose another position rule, or leave these transcripts out",
+    )
+    room = model.max_tokens
+    _refuse(
+        transcripts,
+        [room is not None and len(text) > room for text in ids],
+        f"are longer than the {room} tokens that {model.name} holds",
+        "shorten them, or leave them out",
+    )
+    return Plan(tuple(sites), rule, ids, positions, RowTable(*np.concatenate(columns, axis=1), names=tuple(codes)))
 
 
 def _columns(

@@ -47,8 +47,11 @@ def calibrate(
             moments[site].update(acts.float() @ units[site].to(acts.device).T)
         if on_progress is not None:
             on_progress(part.tokens_done, total)
-    scaled = {d.key: _scaled(d, moments[site], index, len(reference))
-              for site, found in by_site.items() for index, d in enumerate(found)}
+    scaled = {
+        d.key: _scaled(d, moments[site], index, len(reference))
+        for site, found in by_site.items()
+        for index, d in enumerate(found)
+    }
     return [scaled[direction.key] for direction in directions]
 
 
@@ -72,8 +75,9 @@ class _Moments:
 def _scaled(direction: Direction, moments: _Moments, index: int, n_transcripts: int) -> Direction:
     asked = f"calibrating {direction.key}"
     if moments.count < 2:
-        raise TranscriptError(asked, f"{moments.count} benign tokens beside the first of each text",
-                              "give more benign transcripts")
+        raise TranscriptError(
+            asked, f"{moments.count} benign tokens beside the first of each text", "give more benign transcripts"
+        )
     mean = float(torch.as_tensor(moments.mean)[index])
     deviation = float((torch.as_tensor(moments.squares)[index] / (moments.count - 1)).sqrt())
     if not deviation > 0:

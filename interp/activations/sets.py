@@ -58,8 +58,11 @@ class Activations(Mapping[Site, Tensor]):
         read_folder(folder)
         card = read_json(folder / "card.json")
         if card["format"] != FORMAT:
-            raise StoreError(f"opening activations {folder.name}", f"format {card['format']}, not {FORMAT}",
-                             "delete the folder and collect it again")
+            raise StoreError(
+                f"opening activations {folder.name}",
+                f"format {card['format']}, not {FORMAT}",
+                "delete the folder and collect it again",
+            )
         columns = load_file(folder / "rows.safetensors")
         stored = columns.pop("stored")
         lines = (folder / "transcripts.jsonl").read_bytes().splitlines()
@@ -95,8 +98,7 @@ class Activations(Mapping[Site, Tensor]):
             StoreError: the site was not collected.
         """
         if site not in self.sites:
-            raise StoreError(f"reading {site}", f"the set holds {', '.join(map(str, self.sites))}",
-                             "collect that site")
+            raise StoreError(f"reading {site}", f"the set holds {', '.join(map(str, self.sites))}", "collect that site")
         rows = self.stored[start:stop]
         return read_rows(self.folder, site, rows, self.shard_rows, self.d_model, self.dtype)
 

@@ -121,13 +121,18 @@ def _bits(acts: Tensor, site: Site, dtype: Storage) -> Shaped[np.ndarray, "row d
     cast = acts.to("cpu", DTYPES[dtype]).contiguous()
     bad = ~torch.isfinite(cast)
     if bad.any() and not torch.isfinite(acts).all():
-        raise StoreError(f"storing {site}", "the model itself gives NaN or infinity there",
-                         "load it in bfloat16 or float32, and run `interp doctor`")
+        raise StoreError(
+            f"storing {site}",
+            "the model itself gives NaN or infinity there",
+            "load it in bfloat16 or float32, and run `interp doctor`",
+        )
     if bad.any():
         largest = float(acts.float().abs().max())
-        raise StoreError(f"storing {site} as {dtype}",
-                         f"{int(bad.sum())} values overflow, the largest of size {largest:g}",
-                         "collect with dtype bfloat16 or float32")
+        raise StoreError(
+            f"storing {site} as {dtype}",
+            f"{int(bad.sum())} values overflow, the largest of size {largest:g}",
+            "collect with dtype bfloat16 or float32",
+        )
     return cast.view(torch.int32 if dtype == "float32" else torch.int16).numpy()
 
 

@@ -1,6 +1,6 @@
 """What a reply does: an outcome for each, by a named grader."""
 
 from interp.behaviour.grammar import grammar
-from interp.behaviour.outcomes import COHERENT, LADDER, OUTCOMES, Grader, Outcome, counts
+from interp.behaviour.outcomes import COHERENT, LADDER, MIN_COHERENCE, OUTCOMES, Grader, Outcome, counts
 
-__all__ = ["COHERENT", "LADDER", "OUTCOMES", "Grader", "Outcome", "counts", "grammar"]
+__all__ = ["COHERENT", "LADDER", "MIN_COHERENCE", "OUTCOMES", "Grader", "Outcome", "counts", "grammar"]

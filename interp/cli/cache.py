@@ -1,7 +1,7 @@
 """`interp cache`: activations on disk."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -25,11 +25,17 @@ def cache(
     transcripts: Annotated[Path, typer.Argument(help="Transcripts (JSONL).")],
     model: ModelName = "organism",
     sites: Annotated[str, typer.Option(help="all, or a list such as L2.resid_post,-1,2/3.")] = "all",
-    position: Annotated[str, typer.Option(help="last, assistant, mean:assistant, scratchpad, email:2, from:50, ...")]
-    = "last",
-    storage: Annotated[str, typer.Option(help="float32, bfloat16 or float16.")] = "float32",
-    dtype: Dtype = None, device: Device = None, device_map: DeviceMap = None, revision: Revision = None,
-    workspace: Where = None, dry_run: DryRun = False, json: AsJson = False,
+    position: Annotated[
+        str, typer.Option(help="last, assistant, mean:assistant, scratchpad, email:2, from:50, ...")
+    ] = "last",
+    storage: Annotated[Literal["float32", "bfloat16", "float16"], typer.Option(help="Dtype on disk.")] = "float32",
+    dtype: Dtype = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    revision: Revision = None,
+    workspace: Where = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
 ) -> None:
     """Keep the residual stream of transcripts at some sites and positions.
 
@@ -44,10 +50,12 @@ def cache(
     given = read_jsonl(transcripts)
     loaded = load_model(model, dtype, device, device_map, revision)
     where, at, rule = open_workspace(workspace), parse_sites(sites, loaded.n_layers), PositionRule.parse(position)
-    cost = estimate(loaded, given, at, rule, storage)
+    cost = estimate(loaded, given, at, rule, dtype=storage)
     if dry_run or not json:
-        say(f"{cost.transcripts} transcripts, {cost.tokens} tokens to read, {cost.rows} rows at {len(at)} sites, "
-            f"{cost.bytes / 1e6:.1f} MB.")
+        say(
+            f"{cost.transcripts} transcripts, {cost.tokens} tokens to read, {cost.rows} rows at {len(at)} sites, "
+            f"{cost.bytes / 1e6:.1f} MB."
+        )
     if dry_run:
         return
     with progress("tokens") as tell:

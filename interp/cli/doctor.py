@@ -5,8 +5,14 @@ import typer
 from interp.cli.options import AsJson, Device, DeviceMap, Dtype, ModelName, Revision, as_json, load_model, say
 
 
-def doctor(model: ModelName = "organism", dtype: Dtype = None, device: Device = None, device_map: DeviceMap = None,
-           revision: Revision = None, json: AsJson = False) -> None:
+def doctor(
+    model: ModelName = "organism",
+    dtype: Dtype = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    revision: Revision = None,
+    json: AsJson = False,
+) -> None:
     """Check a model's template, BOS, stop ids and sites, and that reading and editing it can be believed.
 
     Exit status 1 if a check fails; each failing line says what to do.

@@ -13,8 +13,14 @@ Dtype = Annotated[str | None, typer.Option(help="float32, bfloat16 or float16; d
 Device = Annotated[str | None, typer.Option(help="cpu, cuda, cuda:1, mps; default: cuda where there is one.")]
 DeviceMap = Annotated[str | None, typer.Option(help="'auto' spreads the model over several GPUs.")]
 Revision = Annotated[str | None, typer.Option(help="Branch, tag or commit of a hub model.")]
-Where = Annotated[Path | None, typer.Option("--workspace", "-w", help="Folder of probes/, activations/ and runs/; "
-                                            "default: INTERP_HOME, else the current folder.")]
+Where = Annotated[
+    Path | None,
+    typer.Option(
+        "--workspace",
+        "-w",
+        help="Folder of probes/, activations/ and runs/; default: INTERP_HOME, else the current folder.",
+    ),
+]
 DryRun = Annotated[bool, typer.Option("--dry-run", help="State the cost and stop.")]
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for machines.")]
 
@@ -41,8 +47,13 @@ def progress(title: str) -> Iterator[Callable[[int, int], None]]:
         yield lambda done, total: bar.update(task, completed=done, total=total)
 
 
-def load_model(name: str, dtype: str | None = None, device: str | None = None, device_map: str | None = None,
-               revision: str | None = None) -> Any:
+def load_model(
+    name: str,
+    dtype: str | None = None,
+    device: str | None = None,
+    device_map: str | None = None,
+    revision: str | None = None,
+) -> Any:
     """The model, without the loading libraries' own chatter."""
     from transformers.utils import logging
 

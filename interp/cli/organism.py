@@ -49,8 +49,13 @@ def train(
 
 
 @app.command("evaluate")
-def evaluate(model: ModelName = "organism", workspace: Where = None, dtype: Dtype = None, json: AsJson = False,
-             out: Annotated[Path | None, typer.Option(help="Also write the table to this JSON file.")] = None) -> None:
+def evaluate(
+    model: ModelName = "organism",
+    workspace: Where = None,
+    dtype: Dtype = None,
+    json: AsJson = False,
+    out: Annotated[Path | None, typer.Option(help="Also write the table to this JSON file.")] = None,
+) -> None:
     """Measure the embedded model against its bars on held-out scenes. Exit status 1 if a bar is missed."""
     from interp.experiments.organism import SEED, Sizes, card
     from interp.experiments.organism import evaluate as run
@@ -67,6 +72,7 @@ def evaluate(model: ModelName = "organism", workspace: Where = None, dtype: Dtyp
         as_json(table)
     else:
         for bar in bars:
-            say(f"{'met   ' if bar.met else 'MISSED'} {bar.name} ({bar.wanted}): {bar.measured:.3f}\n       {bar.detail}")
+            say(f"{'met   ' if bar.met else 'MISSED'} {bar.name} ({bar.wanted}): {bar.measured:.3f}")
+            say(f"       {bar.detail}")
     if not all(bar.met for bar in bars):
         raise typer.Exit(1)

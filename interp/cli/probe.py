@@ -24,8 +24,13 @@ from interp.cli.options import (
 def probe(
     recipe: Annotated[Path, typer.Argument(help="A recipe (TOML), such as probes/desperation/recipe.toml.")],
     model: ModelName = "organism",
-    dtype: Dtype = None, device: Device = None, device_map: DeviceMap = None, revision: Revision = None,
-    workspace: Where = None, dry_run: DryRun = False, json: AsJson = False,
+    dtype: Dtype = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    revision: Revision = None,
+    workspace: Where = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
 ) -> None:
     """Fit and measure a probe at every layer: AUROC on unseen groups, its interval, its null.
 
@@ -47,9 +52,22 @@ def probe(
         card = run(asked, loaded, workspace=where, on_progress=tell)
     folder = probe_folder(where, asked.name, loaded)
     if json:
-        as_json({"folder": str(folder), "measures": [{"name": m.name, "site": str(m.site), "auroc": m.auroc,
-                                                      "low": m.low, "high": m.high, "p_value": m.p_value}
-                                                     for m in card.measures]})
+        as_json(
+            {
+                "folder": str(folder),
+                "measures": [
+                    {
+                        "name": m.name,
+                        "site": str(m.site),
+                        "auroc": m.auroc,
+                        "low": m.low,
+                        "high": m.high,
+                        "p_value": m.p_value,
+                    }
+                    for m in card.measures
+                ],
+            }
+        )
     else:
         say(card.to_markdown())
         say(f"The probe is in {folder}")

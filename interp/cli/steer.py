@@ -24,10 +24,15 @@ from interp.cli.options import (
 
 def steer(
     model: ModelName = "organism",
-    probe: Annotated[str, typer.Option(help="Name of a probe fitted on the model (probes/NAME/MODEL/).")] = "desperation",
+    probe: Annotated[str, typer.Option(help="A probe fitted on the model (probes/NAME/MODEL/).")] = "desperation",
     direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate-calm",
-    prompts: Annotated[Path | None, typer.Option(help="Transcripts (JSONL); default: scenes of the organism's world in "
-                                                 "which blackmail is neither rare nor certain.")] = None,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Transcripts (JSONL); default: scenes of the organism's world in "
+            "which blackmail is neither rare nor certain."
+        ),
+    ] = None,
     benign: Annotated[Path | None, typer.Option(help="Benign transcripts (JSONL) that set the scale.")] = None,
     add: Annotated[str, typer.Option(help="Doses, each with both signs; empty for none.")] = "0.1,0.2,0.3",
     unit: Annotated[str, typer.Option(help="Of the doses: resid, norm or raw.")] = "resid",
@@ -44,8 +49,13 @@ def steer(
     seed: Annotated[int, typer.Option(help="Of prompts, controls and rollouts.")] = 0,
     run: Annotated[str, typer.Option(help="Name of the folder in runs/.")] = "steer",
     despite_doctor: Annotated[bool, typer.Option(help="Go on although the model failed a check.")] = False,
-    dtype: Dtype = None, device: Device = None, device_map: DeviceMap = None, revision: Revision = None,
-    workspace: Where = None, dry_run: DryRun = False, json: AsJson = False,
+    dtype: Dtype = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    revision: Revision = None,
+    workspace: Where = None,
+    dry_run: DryRun = False,
+    json: AsJson = False,
 ) -> None:
     """Steer, ablate and cap along a direction, against random directions, and write a report.
 
@@ -60,20 +70,33 @@ def steer(
 
     where = open_workspace(workspace)
     loaded = load_model(model, dtype, device, device_map, revision)
-    arms = arms_from(add, unit, parse_sites(sites, loaded.n_layers), loaded.all_sites(), ablate=ablate, cap=cap,
-                     scope=scope)
-    plan = Plan(QUESTION, direction, arms, samples, control_samples, controls, seed,
-                Sampling(max_new_tokens, temperature))
+    arms = arms_from(
+        add, unit, parse_sites(sites, loaded.n_layers), loaded.all_sites(), ablate=ablate, cap=cap, scope=scope
+    )
+    plan = Plan(
+        QUESTION, direction, arms, samples, control_samples, controls, seed, Sampling(max_new_tokens, temperature)
+    )
     asked, calm = read_prompts(prompts, n_prompts, seed), read_benign(benign, seed)
     if dry_run or not json:
-        say(f"{len(asked)} prompts, {len(arms)} arms, {controls} controls each: {plan.rollouts(len(asked))} rollouts of "
-            f"at most {max_new_tokens} tokens.")
+        say(
+            f"{len(asked)} prompts, {len(arms)} arms, {controls} controls each: {plan.rollouts(len(asked))} rollouts of "
+            f"at most {max_new_tokens} tokens."
+        )
     if dry_run:
         return
     treatment = open_probe(where, probe, loaded, direction)
     with stages() as tell:
-        verdict = experiment(loaded, plan, asked, treatment, benign=calm, folder=where.runs / run,
-                             command=("interp", *sys.argv[1:]), despite_doctor=despite_doctor, on_progress=tell)
+        verdict = experiment(
+            loaded,
+            plan,
+            asked,
+            treatment,
+            benign=calm,
+            folder=where.runs / run,
+            command=("interp", *sys.argv[1:]),
+            despite_doctor=despite_doctor,
+            on_progress=tell,
+        )
     if json:
         as_json(verdict.to_dict())
     else:

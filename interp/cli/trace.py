@@ -20,8 +20,13 @@ from interp.cli.options import (
 
 
 def trace(
-    transcripts: Annotated[Path | None, typer.Argument(help="Transcripts (JSONL); default: a reply of the organism "
-                                                       "that blackmails, and the reply to its benign twin.")] = None,
+    transcripts: Annotated[
+        Path | None,
+        typer.Argument(
+            help="Transcripts (JSONL); default: a reply of the organism "
+            "that blackmails, and the reply to its benign twin."
+        ),
+    ] = None,
     model: ModelName = "organism",
     probe: Annotated[str, typer.Option(help="Name of a probe fitted on the model.")] = "desperation",
     direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate-calm",
@@ -31,8 +36,12 @@ def trace(
     seed: Annotated[int, typer.Option(help="Of the random directions and the replies.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The page to write; default: runs/trace/trace.html.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Print the traces in the terminal.")] = False,
-    dtype: Dtype = None, device: Device = None, device_map: DeviceMap = None, revision: Revision = None,
-    workspace: Where = None, json: AsJson = False,
+    dtype: Dtype = None,
+    device: Device = None,
+    device_map: DeviceMap = None,
+    revision: Revision = None,
+    workspace: Where = None,
+    json: AsJson = False,
 ) -> None:
     """Score every token of a transcript along a direction, in z units of benign transcripts, with a null band."""
     from interp.line import open_probe, read_benign, read_or_generate_pair

@@ -47,8 +47,13 @@ def emotion_vectors(acts: Activations) -> Vectors:
     """
     told = _emotions(acts)
     pool = sorted(set(told))
-    meta = {"method": "emotion_vector", "pool": pool, "stories": {name: told.count(name) for name in pool},
-            "position": acts.rule, "data": acts.fingerprint}
+    meta = {
+        "method": "emotion_vector",
+        "pool": pool,
+        "stories": {name: told.count(name) for name in pool},
+        "position": acts.rule,
+        "data": acts.fingerprint,
+    }
     found: Vectors = {name: {} for name in pool}
     for site in acts.sites:
         means = _class_means(acts.read(site), told, pool)
@@ -65,8 +70,9 @@ def contrast(vectors: Mapping[str, Mapping[Site, Direction]], emotion: str, agai
     """
     for name in (emotion, against):
         if name not in vectors:
-            raise ProbeError(f"contrasting {emotion} with {against}", f"no stories of {name}",
-                             f"choose two of {', '.join(vectors)}")
+            raise ProbeError(
+                f"contrasting {emotion} with {against}", f"no stories of {name}", f"choose two of {', '.join(vectors)}"
+            )
     name = f"emotion:{emotion}-{against}"
     found = {}
     for site, one in vectors[emotion].items():
@@ -79,12 +85,16 @@ def _emotions(acts: Activations) -> list[str]:
     """The emotion of every row."""
     asked = "fitting emotion vectors"
     if len(acts.rows) != len(acts.transcripts):
-        raise ProbeError(asked, f"{len(acts.rows)} rows for {len(acts.transcripts)} stories",
-                         "collect with a pooled rule, such as that of story_rule")
+        raise ProbeError(
+            asked,
+            f"{len(acts.rows)} rows for {len(acts.transcripts)} stories",
+            "collect with a pooled rule, such as that of story_rule",
+        )
     nameless = [entry.id for entry in acts.transcripts if not isinstance(entry.meta.get("emotion"), str)]
     if nameless:
-        raise ProbeError(asked, f"{len(nameless)} stories without an emotion: {', '.join(nameless)}",
-                         "name it in meta.emotion")
+        raise ProbeError(
+            asked, f"{len(nameless)} stories without an emotion: {', '.join(nameless)}", "name it in meta.emotion"
+        )
     told = [acts.transcripts[index].meta["emotion"] for index in acts.rows.transcript]
     if len(set(told)) < 2:
         raise ProbeError(asked, f"stories of {told[0]} alone", "give stories of other emotions to compare with")

@@ -26,9 +26,11 @@ class Arm:
 
     def __post_init__(self) -> None:
         if self.kind not in UNITS or self.alternative not in ALTERNATIVES or not self.sites:
-            raise ExperimentError(f"arm {self.kind} {self.value:g} {self.unit}",
-                                  f"kind {self.kind!r}, alternative {self.alternative!r}, {len(self.sites)} sites",
-                                  f"give a kind ({', '.join(UNITS)}), an alternative (greater, less) and a site")
+            raise ExperimentError(
+                f"arm {self.kind} {self.value:g} {self.unit}",
+                f"kind {self.kind!r}, alternative {self.alternative!r}, {len(self.sites)} sites",
+                f"give a kind ({', '.join(UNITS)}), an alternative (greater, less) and a site",
+            )
 
     @property
     def name(self) -> str:
@@ -59,16 +61,17 @@ class Plan:
     seed: int = 0
     sampling: Sampling = Sampling()
     level: float = 0.95
-    min_coherence: float = 0.95
-    """A dose at which fewer replies are coherent supports no claim."""
 
     def __post_init__(self) -> None:
         names = [arm.name for arm in self.arms]
         if not names or len(set(names)) < len(names):
             raise ExperimentError("planning an experiment", "no arm, or one arm twice", "give arms that differ")
         if min(self.samples, self.control_samples) < 1 or self.n_controls < 1:
-            raise ExperimentError("planning an experiment", "no rollouts or no controls",
-                                  "give samples, control_samples and n_controls of at least 1")
+            raise ExperimentError(
+                "planning an experiment",
+                "no rollouts or no controls",
+                "give samples, control_samples and n_controls of at least 1",
+            )
 
     @property
     def sites(self) -> tuple[Site, ...]:
@@ -92,8 +95,16 @@ def dose_arms(values: Sequence[float], unit: str, sites: tuple[Site, ...], *, sc
     return tuple(Arm("add", dose, unit, sites, "greater" if dose > 0 else "less", scope) for dose in doses)
 
 
-def arms_from(doses: str, unit: str, sites: tuple[Site, ...], everywhere: tuple[Site, ...], *, ablate: bool = True,
-              cap: float | None = 0.0, scope: str = "all") -> tuple[Arm, ...]:
+def arms_from(
+    doses: str,
+    unit: str,
+    sites: tuple[Site, ...],
+    everywhere: tuple[Site, ...],
+    *,
+    ablate: bool = True,
+    cap: float | None = 0.0,
+    scope: str = "all",
+) -> tuple[Arm, ...]:
     """The arms of a usual experiment: doses at `sites`, and the direction ablated and capped `everywhere`.
 
     Raises:
@@ -109,8 +120,9 @@ def arms_from(doses: str, unit: str, sites: tuple[Site, ...], everywhere: tuple[
     return tuple(arms)
 
 
-def conditions(plan: Plan, treatment: Mapping[Site, Direction],
-               controls: Sequence[Mapping[Site, Direction]]) -> tuple[list[Condition], list[Condition]]:
+def conditions(
+    plan: Plan, treatment: Mapping[Site, Direction], controls: Sequence[Mapping[Site, Direction]]
+) -> tuple[list[Condition], list[Condition]]:
     """The baseline and the treatments, and the controls: the same arms with each control direction."""
     treated = [BASELINE, *(arm.condition(plan.direction, treatment) for arm in plan.arms)]
     banked = [arm.condition(control[arm.sites[0]].name, control) for arm in plan.arms for control in controls]

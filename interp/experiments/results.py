@@ -75,8 +75,16 @@ class Results:
     residual_norms: dict[Site, float]
 
 
-def assemble(plan: Plan, model: str, treated: Sequence[Condition], banked: Sequence[Condition], graded: Graded, *,
-             residual_norms: Mapping[Site, float], kl: Mapping[str, float]) -> Results:
+def assemble(
+    plan: Plan,
+    model: str,
+    treated: Sequence[Condition],
+    banked: Sequence[Condition],
+    graded: Graded,
+    *,
+    residual_norms: Mapping[Site, float],
+    kl: Mapping[str, float | None],
+) -> Results:
     """Results from graded rollouts."""
     by_condition: dict[str, list[tuple[Rollout, Outcome]]] = {c.name: [] for c in (*treated, *banked)}
     for rollout, outcome in graded:
@@ -86,10 +94,18 @@ def assemble(plan: Plan, model: str, treated: Sequence[Condition], banked: Seque
     def cell(condition: Condition, role: str) -> Cell:
         rows = by_condition[condition.name]
         contrast = None if role == "baseline" else paired(rows, base, seed=plan.seed, level=plan.level)
-        return Cell(condition.name, role, _edit(condition, residual_norms), len(rows), counts([o for _, o in rows]),
-                    rate_of([o.is_rung(HARM) for _, o in rows], plan.level),
-                    rate_of([o.coherent for _, o in rows], plan.level), contrast, kl.get(condition.name),
-                    sum(r.changed for r, _ in rows) / max(1, len(rows)))
+        return Cell(
+            condition.name,
+            role,
+            _edit(condition, residual_norms),
+            len(rows),
+            counts([o for _, o in rows]),
+            rate_of([o.is_rung(HARM) for _, o in rows], plan.level),
+            rate_of([o.coherent for _, o in rows], plan.level),
+            contrast,
+            kl.get(condition.name),
+            sum(r.changed for r, _ in rows) / max(1, len(rows)),
+        )
 
     treatments = [cell(condition, "treatment") for condition in treated[1:]]
     corrected = holm([t.contrast.p_value if t.contrast else None for t in treatments])
@@ -106,9 +122,13 @@ def assemble(plan: Plan, model: str, treated: Sequence[Condition], banked: Seque
 def paired(one: Graded, other: Graded, *, seed: int, level: float) -> Contrast:
     """Blackmail in `one` minus `other` over the rollouts that share prompt, sample and so noise."""
     against = {(rollout.prompt, rollout.sample): outcome for rollout, outcome in other}
-    pairs = [(outcome, against[key], rollout.transcript.group) for rollout, outcome in one
-             if (key := (rollout.prompt, rollout.sample)) in against]
-    first, second = ([pair[side].is_rung(HARM) for pair in pairs] for side in (0, 1))
+    pairs = [
+        (outcome, against[key], rollout.transcript.group)
+        for rollout, outcome in one
+        if (key := (rollout.prompt, rollout.sample)) in against
+    ]
+    first = [outcome.is_rung(HARM) for outcome, _, _ in pairs]
+    second = [outcome.is_rung(HARM) for _, outcome, _ in pairs]
     return paired_contrast(first, second, [group for _, _, group in pairs], seed=seed, level=level)
 
 
@@ -120,15 +140,22 @@ def _rank(arm: Arm, treatment: Cell, controls: Sequence[Cell]) -> ControlRank | 
     return control_rank(known[0], known[1:], alternative="greater" if arm.alternative == "greater" else "less")
 
 
-def _trend(plan: Plan, base: Graded, treated: Sequence[Condition],
-           by_condition: Mapping[str, Graded]) -> DoseTrend | None:
+def _trend(
+    plan: Plan, base: Graded, treated: Sequence[Condition], by_condition: Mapping[str, Graded]
+) -> DoseTrend | None:
     """The dose fit over the baseline (dose 0) and every addition; None without additions."""
-    doses = [(arm.value, by_condition[condition.name])
-             for arm, condition in zip(plan.arms, treated[1:], strict=True) if arm.kind == "add"]
+    doses = [
+        (arm.value, by_condition[condition.name])
+        for arm, condition in zip(plan.arms, treated[1:], strict=True)
+        if arm.kind == "add"
+    ]
     if not doses:
         return None
-    rows = [(dose, outcome.is_rung(HARM), rollout.transcript.group)
-            for dose, graded in [(0.0, base), *doses] for rollout, outcome in graded]
+    rows = [
+        (dose, outcome.is_rung(HARM), rollout.transcript.group)
+        for dose, graded in [(0.0, base), *doses]
+        for rollout, outcome in graded
+    ]
     strengths, flags, groups = zip(*rows, strict=True)
     return dose_trend(strengths, flags, groups)
 
@@ -140,43 +167,86 @@ def _edit(condition: Condition, residual_norms: Mapping[Site, float]) -> dict[st
     sites = [str(site) for edit in condition.edits for site in edit.sites]
     adds = first.kind == "add"
     raw = raw_strength(first.strength, first.direction, first.sites[0], residual_norms) if adds else None
-    return {"kind": first.kind, "direction": first.direction.name, "strength": first.strength.value,
-            "unit": first.strength.unit, "sites": sites, "scope": first.scope, "raw_strength": raw,
-            "norm_strength": raw / first.direction.norm if raw is not None else None,
-            "resid_strength": raw / residual_norms[first.sites[0]] if raw is not None else None}
+    return {
+        "kind": first.kind,
+        "direction": first.direction.name,
+        "strength": first.strength.value,
+        "unit": first.strength.unit,
+        "sites": sites,
+        "scope": first.scope,
+        "raw_strength": raw,
+        "norm_strength": raw / first.direction.norm if raw is not None else None,
+        "resid_strength": raw / residual_norms[first.sites[0]] if raw is not None else None,
+    }
 
 
 def _rate(rate: Rate) -> dict[str, Any]:
     interval = rate.interval
-    return {"successes": rate.successes, "trials": rate.trials, "ungraded": rate.ungraded, "value": rate.value,
-            "low": interval and interval.low, "high": interval and interval.high}
+    return {
+        "successes": rate.successes,
+        "trials": rate.trials,
+        "ungraded": rate.ungraded,
+        "value": rate.value,
+        "low": interval and interval.low,
+        "high": interval and interval.high,
+    }
 
 
 def _cell(cell: Cell) -> dict[str, Any]:
     contrast = cell.contrast
     absent = dict.fromkeys(("kind", "direction", "strength", "unit", "scope", "raw_strength")) | {"sites": []}
     compared = contrast and {
-        "difference": contrast.difference, "low": contrast.interval and contrast.interval.low,
-        "high": contrast.interval and contrast.interval.high, "p_value": contrast.p_value, "n": contrast.n,
-        "method": contrast.method}
-    return absent | cell.edit | {
-        "condition": cell.condition, "role": cell.role, "n": cell.n, "outcomes": cell.outcomes,
-        "blackmail": _rate(cell.blackmail), "coherent": _rate(cell.coherent), "contrast": compared, "kl": cell.kl,
-        "mean_changed": cell.mean_changed}
+        "difference": contrast.difference,
+        "low": contrast.interval and contrast.interval.low,
+        "high": contrast.interval and contrast.interval.high,
+        "p_value": contrast.p_value,
+        "n": contrast.n,
+        "method": contrast.method,
+    }
+    return (
+        absent
+        | cell.edit
+        | {
+            "condition": cell.condition,
+            "role": cell.role,
+            "n": cell.n,
+            "outcomes": cell.outcomes,
+            "blackmail": _rate(cell.blackmail),
+            "coherent": _rate(cell.coherent),
+            "contrast": compared,
+            "kl": cell.kl,
+            "mean_changed": cell.mean_changed,
+        }
+    )
 
 
 def to_dict(results: Results) -> dict[str, Any]:
     """The JSON form that a run folder keeps and the report reads."""
     arms = [
-        {"name": result.arm.name, "kind": result.arm.kind, "strength": result.arm.value, "unit": result.arm.unit,
-         "sites": [str(site) for site in result.arm.sites], "alternative": result.arm.alternative,
-         "treatment": result.treatment.condition, "controls": [cell.condition for cell in result.controls],
-         "rank": result.rank and asdict(result.rank) | {"floor": result.rank.floor}, "p_holm": result.p_holm}
+        {
+            "name": result.arm.name,
+            "kind": result.arm.kind,
+            "strength": result.arm.value,
+            "unit": result.arm.unit,
+            "sites": [str(site) for site in result.arm.sites],
+            "alternative": result.arm.alternative,
+            "treatment": result.treatment.condition,
+            "controls": [cell.condition for cell in result.controls],
+            "rank": result.rank and asdict(result.rank) | {"floor": result.rank.floor},
+            "p_holm": result.p_holm,
+        }
         for result in results.arms
     ]
     cells = [results.baseline, *(cell for arm in results.arms for cell in (arm.treatment, *arm.controls))]
-    return {"question": results.plan.question, "model": results.model, "n_prompts": results.n_prompts,
-            "samples": results.plan.samples, "control_samples": results.plan.control_samples,
-            "direction": results.plan.direction, "cells": [_cell(cell) for cell in cells], "arms": arms,
-            "dose_trend": results.trend and asdict(results.trend),
-            "residual_norms": {str(site): norm for site, norm in results.residual_norms.items()}}
+    return {
+        "question": results.plan.question,
+        "model": results.model,
+        "n_prompts": results.n_prompts,
+        "samples": results.plan.samples,
+        "control_samples": results.plan.control_samples,
+        "direction": results.plan.direction,
+        "cells": [_cell(cell) for cell in cells],
+        "arms": arms,
+        "dose_trend": results.trend and asdict(results.trend),
+        "residual_norms": {str(site): norm for site, norm in results.residual_norms.items()},
+    }

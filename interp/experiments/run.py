@@ -63,8 +63,16 @@ def steer(
     total = plan.rollouts(len(prompts))
 
     def run(which: Sequence[Condition], samples: int, norms: Mapping[Site, float] | None) -> None:
-        found = generate(model, prompts, which, samples=samples, seed=plan.seed, sampling=plan.sampling,
-                         residual_norms=norms, skip=set(rollouts))
+        found = generate(
+            model,
+            prompts,
+            which,
+            samples=samples,
+            seed=plan.seed,
+            sampling=plan.sampling,
+            residual_norms=norms,
+            skip=set(rollouts),
+        )
         for chunk in _chunks(found, _WRITE_EVERY):
             rows.extend(rollout.to_row() for rollout in chunk)
             rollouts.update((rollout.key, rollout) for rollout in chunk)
@@ -95,8 +103,11 @@ def scaled_with_controls(
     """
     lacking = [str(site) for site in plan.sites if site not in treatment]
     if lacking:
-        raise ExperimentError(f"steering along {plan.direction}", f"no vector at {', '.join(lacking)}",
-                              "fit the probe at every site of the plan")
+        raise ExperimentError(
+            f"steering along {plan.direction}",
+            f"no vector at {', '.join(lacking)}",
+            "fit the probe at every site of the plan",
+        )
     sets = [{site: treatment[site] for site in plan.sites}]
     by_site = {site: random_like(treatment[site], plan.n_controls, seed=plan.seed + 1) for site in plan.sites}
     sets += [{site: bank[number] for site, bank in by_site.items()} for number in range(plan.n_controls)]
@@ -109,28 +120,45 @@ def scaled_with_controls(
 def without_reply(prompt: Transcript) -> Transcript:
     """The transcript up to the assistant's last message."""
     ends = prompt.messages[-1].role == "assistant"
-    return replace(prompt, messages=prompt.messages[:-1], label=None, token_ids=None, prompt_tokens=None) \
-        if ends else prompt
+    return (
+        replace(prompt, messages=prompt.messages[:-1], label=None, token_ids=None, prompt_tokens=None)
+        if ends
+        else prompt
+    )
 
 
-def _begin(model: Model, plan: Plan, prompts: Sequence[Transcript], treatment: Mapping[Site, Direction], folder: Path,
-           command: Sequence[str]) -> None:
+def _begin(
+    model: Model,
+    plan: Plan,
+    prompts: Sequence[Transcript],
+    treatment: Mapping[Site, Direction],
+    folder: Path,
+    command: Sequence[str],
+) -> None:
     """Record the run, or recognise it."""
     vectors = {str(site): direction.vector.numpy() for site, direction in treatment.items()}
-    inputs = {"model": fingerprint(model.identity), "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
-              "direction": fingerprint(vectors), "plan": fingerprint(plan.to_dict())}
+    inputs = {
+        "model": fingerprint(model.identity),
+        "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
+        "direction": fingerprint(vectors),
+        "plan": fingerprint(plan.to_dict()),
+    }
     try:
         before = RunRecord.load(folder).inputs
     except StoreError:
         before = None
     if before is not None and before != inputs:
         changed = ", ".join(key for key in inputs if before.get(key) != inputs[key])
-        raise ExperimentError(f"continuing the run in {folder.name}", f"another {changed}",
-                              "give the same arguments, or another name with --run")
+        raise ExperimentError(
+            f"continuing the run in {folder.name}",
+            f"another {changed}",
+            "give the same arguments, or another name with --run",
+        )
     if before is None:
         folder.mkdir(parents=True, exist_ok=True)
-        RunRecord.now(command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)},
-                      {"seed": plan.seed}, inputs).save(folder)
+        RunRecord.now(
+            command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)}, {"seed": plan.seed}, inputs
+        ).save(folder)
 
 
 def _chunks(rollouts: Iterable[Rollout], size: int) -> Iterable[list[Rollout]]:
@@ -147,16 +175,30 @@ def _chunks(rollouts: Iterable[Rollout], size: int) -> Iterable[list[Rollout]]:
 def grade(rollouts: Sequence[Rollout], grader: Grader, folder: Path) -> list[tuple[Rollout, Outcome]]:
     """Each rollout with its outcome; `outcomes.jsonl` is written whole, so a run can be graded again."""
     graded = [(rollout, grader(rollout)) for rollout in rollouts]
-    lines = [{"prompt": r.prompt, "condition": r.condition, "sample": r.sample, "outcome": o.rung, "grader": o.grader,
-              "note": o.note} for r, o in graded]
+    lines = [
+        {
+            "prompt": r.prompt,
+            "condition": r.condition,
+            "sample": r.sample,
+            "outcome": o.rung,
+            "grader": o.grader,
+            "note": o.note,
+        }
+        for r, o in graded
+    ]
     text = "".join(to_json(line, "writing outcomes") + "\n" for line in lines)
     write_bytes(folder / "outcomes.jsonl", text.encode())
     return graded
 
 
 @torch.no_grad()
-def benign_kl(model: Model, condition: Condition, benign: Sequence[Transcript], *,
-              residual_norms: Mapping[Site, float] | None = None) -> float | None:
+def benign_kl(
+    model: Model,
+    condition: Condition,
+    benign: Sequence[Transcript],
+    *,
+    residual_norms: Mapping[Site, float] | None = None,
+) -> float | None:
     """Mean KL divergence (nats a token) of the edited model's next-token distribution from the unedited one's.
 
     Over the assistant's tokens of benign transcripts, which count as generated ones for an edit's scope. None without

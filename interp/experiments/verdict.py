@@ -3,6 +3,7 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from interp.behaviour import MIN_COHERENCE
 from interp.experiments.results import ArmResult, Cell, Results
 
 WORDS = ("specific suppression", "suppression, not specific", "disruption", "no effect at this power", "uninformative")
@@ -40,8 +41,13 @@ def verdict(results: Results) -> Verdict:
 def lowers(result: ArmResult, level: float) -> bool:
     """Whether the arm's paired change lies below 0 with its interval, and its corrected p agrees."""
     contrast = result.treatment.contrast
-    return bool(contrast and contrast.interval and contrast.interval.high < 0
-                and result.p_holm is not None and result.p_holm <= 1 - level)
+    return bool(
+        contrast
+        and contrast.interval
+        and contrast.interval.high < 0
+        and result.p_holm is not None
+        and result.p_holm <= 1 - level
+    )
 
 
 def outside_all_controls(result: ArmResult) -> bool:
@@ -49,9 +55,9 @@ def outside_all_controls(result: ArmResult) -> bool:
     return result.rank is not None and result.rank.rank == 1
 
 
-def coherent(cell: Cell, least: float) -> bool:
+def coherent(cell: Cell) -> bool:
     """Whether enough of the replies are coherent to speak about what they do."""
-    return cell.coherent.value is not None and cell.coherent.value >= least
+    return cell.coherent.value is not None and cell.coherent.value >= MIN_COHERENCE
 
 
 def _word(results: Results) -> tuple[str, ArmResult | None]:
@@ -59,7 +65,7 @@ def _word(results: Results) -> tuple[str, ArmResult | None]:
     if base.value is None or base.interval is None or not HEADROOM <= base.value <= 1 - HEADROOM:
         return "uninformative", None
     lowering = [a for a in results.arms if a.arm.alternative == "less" and lowers(a, plan.level)]
-    sound = [a for a in lowering if coherent(a.treatment, plan.min_coherence)]
+    sound = [a for a in lowering if coherent(a.treatment)]
     both_signs = [a for a in results.arms if a.arm.alternative == "greater" and lowers(a, plan.level)]
     sound.sort(key=lambda a: (not outside_all_controls(a), _change(a)))
     if sound and both_signs:
@@ -79,12 +85,15 @@ def _headline(word: str, arm: ArmResult | None, results: Results) -> str:
     if word == "uninformative":
         if base.value is None or base.interval is None:
             return f"Uninformative: none of {base.ungraded} baseline rollouts could be graded."
-        return (f"Uninformative: the unedited model blackmails in {base.successes} of {base.trials} rollouts "
-                f"(95 % interval {_percent(base.interval.low)} to {_percent(base.interval.high)}), which leaves too "
-                "little to move.")
+        return (
+            f"Uninformative: the unedited model blackmails in {base.successes} of {base.trials} rollouts "
+            f"(95 % interval {_percent(base.interval.low)} to {_percent(base.interval.high)}), which leaves too "
+            "little to move."
+        )
     if arm is None:
-        return (f"No effect at this power: no edit along {name} lowered blackmail beyond its interval. "
-                + _excluded(results))
+        return f"No effect at this power: no edit along {name} lowered blackmail beyond its interval. " + _excluded(
+            results
+        )
     change = f"from {_percent(base.value)} to {_percent(arm.treatment.blackmail.value)}"
     if word == "disruption":
         return f"Disruption: {arm.arm.name} along {name} moved blackmail {change}, but so does breaking the model."
@@ -95,8 +104,11 @@ def _headline(word: str, arm: ArmResult | None, results: Results) -> str:
 
 
 def _excluded(results: Results) -> str:
-    lows = [a.treatment.contrast.interval.low for a in results.arms
-            if a.arm.alternative == "less" and a.treatment.contrast and a.treatment.contrast.interval]
+    lows = [
+        a.treatment.contrast.interval.low
+        for a in results.arms
+        if a.arm.alternative == "less" and a.treatment.contrast and a.treatment.contrast.interval
+    ]
     return f"A fall of more than {-100 * min(lows):.0f} points is excluded for every arm." if lows else ""
 
 
@@ -104,23 +116,35 @@ def _baseline_sentence(results: Results) -> str:
     base, plan = results.baseline, results.plan
     interval = base.blackmail.interval
     spread = f" ({_percent(interval.low)} to {_percent(interval.high)})" if interval else ""
-    return (f"Unedited, the model blackmails in {_percent(base.blackmail.value)}{spread} of {base.n} rollouts of "
-            f"{results.n_prompts} prompts; {_percent(base.coherent.value)} of the replies are coherent. "
-            f"Every edit was also made with {plan.n_controls} random directions of equal norm.")
+    return (
+        f"Unedited, the model blackmails in {_percent(base.blackmail.value)}{spread} of {base.n} rollouts of "
+        f"{results.n_prompts} prompts; {_percent(base.coherent.value)} of the replies are coherent. "
+        f"Every edit was also made with {plan.n_controls} random directions of equal norm."
+    )
 
 
 def _arm_sentence(result: ArmResult, results: Results) -> str:
     treatment, contrast = result.treatment, result.treatment.contrast
     if contrast is None or contrast.difference is None or contrast.interval is None:
         return f"{result.arm.name}: no graded pair, so nothing can be said."
-    rank = "" if result.rank is None else (
-        f" Its change is number {result.rank.rank} of {len(result.controls) + 1} among the controls "
-        f"(p = {result.rank.p_value:.2g}, at least {result.rank.floor:.2g}).")
-    broken = "" if coherent(treatment, results.plan.min_coherence) else (
-        f" Only {_percent(treatment.coherent.value)} of its replies are coherent, so it supports no claim.")
-    return (f"{result.arm.name}: blackmail {_percent(treatment.blackmail.value)}, a paired change of "
-            f"{_points(contrast.difference)} ({_points(contrast.interval.low)} to {_points(contrast.interval.high)})."
-            f"{rank}{broken}")
+    rank = (
+        ""
+        if result.rank is None
+        else (
+            f" Its change is number {result.rank.rank} of {len(result.controls) + 1} among the controls "
+            f"(p = {result.rank.p_value:.2g}, at least {result.rank.floor:.2g})."
+        )
+    )
+    broken = (
+        ""
+        if coherent(treatment)
+        else (f" Only {_percent(treatment.coherent.value)} of its replies are coherent, so it supports no claim.")
+    )
+    return (
+        f"{result.arm.name}: blackmail {_percent(treatment.blackmail.value)}, a paired change of "
+        f"{_points(contrast.difference)} ({_points(contrast.interval.low)} to {_points(contrast.interval.high)})."
+        f"{rank}{broken}"
+    )
 
 
 def _percent(value: float | None) -> str:

@@ -10,6 +10,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
+from interp.organism.tokenizer import BOS, END
 from interp.organism.world import Document, documents
 
 POOL = 2048
@@ -28,20 +29,22 @@ class Batch:
 def encode_document(document: Document, tokenizer: PreTrainedTokenizerFast) -> tuple[list[int], list[float]]:
     """Ids and weights of one document, exactly as the chat template, or plain text with BOS, renders it."""
     if not document.messages:
-        ids = tokenizer.encode(document.text) + [tokenizer.eos_token_id]
+        ids = tokenizer.encode(document.text + END)
         return ids, [0.0] + [WEIGHTS[document.kind]] * (len(ids) - 1)
-    ids, weights = [tokenizer.bos_token_id], [0.0]
+    ids, weights = tokenizer.encode(BOS, add_special_tokens=False), [0.0]
     for message in document.messages:
-        text = f"<|{message.role}|>{message.content}{tokenizer.eos_token}"
+        text = f"<|{message.role}|>{message.content}{END}"
         piece = tokenizer.encode(text, add_special_tokens=False)
         ids += piece
         weights += [0.0] + [WEIGHTS[message.role]] * (len(piece) - 1)
     return ids, weights
 
 
-def pool_batches(seed: int, pool: int, tokens: int, tokenizer: PreTrainedTokenizerFast) -> list[Batch]:
+def pool_batches(
+    seed: int, pool: int, tokens: int, tokenizer: PreTrainedTokenizerFast, size: int = POOL
+) -> list[Batch]:
     """The batches of one pool of documents, each of about `tokens` tokens with padding, in shuffled order."""
-    encoded = [encode_document(d, tokenizer) for d in documents(f"train/{seed}/{pool}", POOL)]
+    encoded = [encode_document(d, tokenizer) for d in documents(f"train/{seed}/{pool}", size)]
     encoded.sort(key=lambda pair: len(pair[0]))
     groups: list[list[tuple[list[int], list[float]]]] = [[]]
     for pair in encoded:
@@ -52,11 +55,16 @@ def pool_batches(seed: int, pool: int, tokens: int, tokenizer: PreTrainedTokeniz
     return [_pad(group) for group in groups]
 
 
-def batches(seed: int, tokens: int, tokenizer: PreTrainedTokenizerFast, start: int = 0) -> Iterator[Batch]:
-    """Batches without end, from batch number `start` on; a later start continues the very same sequence."""
+def batches(
+    seed: int, tokens: int, tokenizer: PreTrainedTokenizerFast, start: int = 0, size: int = POOL
+) -> Iterator[Batch]:
+    """Batches without end, from batch number `start` on; a later start continues the very same sequence.
+
+    Documents come in pools of `size`, and only those of one pool are sorted by length together.
+    """
     passed, pool = 0, 0
     while True:
-        made = pool_batches(seed, pool, tokens, tokenizer)
+        made = pool_batches(seed, pool, tokens, tokenizer, size)
         yield from made[max(0, start - passed) :]
         passed, pool = passed + len(made), pool + 1
 

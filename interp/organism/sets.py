@@ -30,7 +30,7 @@ def benign_transcripts(n: int, seed: int) -> list[Transcript]:
 
 
 def benign_twin(transcript: Transcript, *, reply: bool = True) -> Transcript:
-    """The same scene of one of these sets with the threat switched to routine: all other text of the prompt is shared."""
+    """A scene of these sets with the threat switched to routine: all other text of the prompt is shared."""
     return _scene(transcript.id, twin(factors_of(transcript.meta)), name=f"{transcript.id}:twin", reply=reply)
 
 

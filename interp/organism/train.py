@@ -23,8 +23,8 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
-from interp.organism.batches import WEIGHTS, Batch, batches
-from interp.organism.tokenizer import train_tokenizer
+from interp.organism.batches import POOL, WEIGHTS, Batch, batches
+from interp.organism.tokenizer import BOS, END, PAD, train_tokenizer
 from interp.organism.world import MIX, documents, world_hash
 
 STATE_FILE = "training.safetensors"
@@ -53,6 +53,7 @@ class TrainConfig:
     bfloat16: bool = True
     save_every: int = 200
     tokenizer_documents: int = 6000
+    pool_documents: int = POOL
 
 
 def float32_attention(module: torch.nn.Module, query: Tensor, key: Tensor, value: Tensor, *args: Any, **rest: Any):
@@ -92,7 +93,8 @@ def train(config: TrainConfig, out: Path, resume: bool = True, on_step: OnStep |
     run = _start(config, tokenizer)
     if resume and (out / STATE_FILE).exists():
         _load_state(run, out / STATE_FILE, config)
-    for batch in batches(config.seed, config.batch_tokens, tokenizer, start=run.step):
+    feed = batches(config.seed, config.batch_tokens, tokenizer, run.step, config.pool_documents)
+    for batch in feed:
         if run.step >= config.steps:
             break
         loss = _step(run, batch, config)
@@ -117,9 +119,9 @@ def new_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
         num_key_value_heads=config.heads,
         max_position_embeddings=1024,
         tie_word_embeddings=True,
-        bos_token_id=tokenizer.bos_token_id,
-        eos_token_id=tokenizer.eos_token_id,
-        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.get_vocab()[BOS],
+        eos_token_id=tokenizer.get_vocab()[END],
+        pad_token_id=tokenizer.get_vocab()[PAD],
     )
     with torch.random.fork_rng(devices=[]):
         model = LlamaForCausalLM(shape)
@@ -130,7 +132,8 @@ def new_model(config: TrainConfig, tokenizer: PreTrainedTokenizerFast) -> LlamaF
                 0.04 / math.sqrt(2 * config.layers) if name.endswith(("o_proj.weight", "down_proj.weight")) else 0.04
             )
             weight.data.normal_(0, scale, generator=generator)
-    return model.to(config.device)
+    model.to(torch.device(config.device))  # pyright: ignore[reportArgumentType]
+    return model
 
 
 def weighted_loss(logits: Float[Tensor, "row pos vocab"], batch: Batch) -> Float[Tensor, ""]:
@@ -218,8 +221,9 @@ def _finish(run: _Run, tokenizer: PreTrainedTokenizerFast, config: TrainConfig, 
     run.model.config.dtype = "float32"
     run.model.config.architectures = ["LlamaForCausalLM"]
     run.model.config.save_pretrained(out)
-    ids = {"bos_token_id": tokenizer.bos_token_id, "pad_token_id": tokenizer.pad_token_id}
-    GenerationConfig(**ids, eos_token_id=[tokenizer.eos_token_id]).save_pretrained(out)
+    ids = tokenizer.get_vocab()
+    stops = GenerationConfig(bos_token_id=ids[BOS], pad_token_id=ids[PAD], eos_token_id=[ids[END]])
+    stops.save_pretrained(out)
     card = {
         "what": "a small Llama trained on a seeded world of stories and e-mail agents",
         "world": world_hash(),

@@ -6,9 +6,9 @@ from typing import Any, NamedTuple
 import plotly.graph_objects as go
 from plotly.subplots import make_subplots
 
+from interp.behaviour import MIN_COHERENCE
 from interp.plots.style import (
     BAND_FILL,
-    COHERENT,
     DOTTED,
     GREY,
     STYLES,
@@ -54,7 +54,7 @@ def dose_response(results: Mapping[str, Any]) -> go.Figure:
     """Blackmail rate against the strength of an added direction, coherence below it on the same axis.
 
     Points carry Wilson intervals; zero strength is the baseline. Every random direction is a faint dot, and
-    the band runs from the lowest to the highest of them. Doses with fewer than `COHERENT` coherent replies
+    the band runs from the lowest to the highest of them. Doses with fewer than `MIN_COHERENCE` coherent replies
     are shaded and hollow: a rate among broken replies is no behaviour. There is one column for each unit.
     """
     series, controls, zero = doses(results), doses(results, "control"), baseline(results)
@@ -200,7 +200,7 @@ def _dose_axes(
 
 
 def _coherent(cell: Mapping[str, Any]) -> bool:
-    return cell["coherent"]["value"] is not None and cell["coherent"]["value"] >= COHERENT
+    return cell["coherent"]["value"] is not None and cell["coherent"]["value"] >= MIN_COHERENCE
 
 
 def _dose_text(cell: Mapping[str, Any]) -> str:

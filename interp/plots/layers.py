@@ -36,8 +36,16 @@ def _null_band(figure: go.Figure, rows: Sequence[Mapping[str, Any]]) -> list[flo
     low = [min(row["null_low"] for row in known if row["layer"] == layer) for layer in layers]
     high = [max(row["null_high"] for row in known if row["layer"] == layer) for layer in layers]
     if layers:
-        figure.add_scatter(x=layers + layers[::-1], y=high + low[::-1], fill="toself", fillcolor=BAND_FILL,
-                           line={"width": 0}, mode="lines", hoverinfo="skip", name="shuffled labels")
+        figure.add_scatter(
+            x=layers + layers[::-1],
+            y=high + low[::-1],
+            fill="toself",
+            fillcolor=BAND_FILL,
+            line={"width": 0},
+            mode="lines",
+            hoverinfo="skip",
+            name="shuffled labels",
+        )
     return low
 
 
@@ -45,10 +53,17 @@ def _method_line(figure: go.Figure, rows: Sequence[Mapping[str, Any]], style: tu
     """One method, moved aside a little so that intervals do not cover each other."""
     colour, dash = style
     rates = [{"auroc": {"value": row["auroc"], "low": row["low"], "high": row["high"]}} for row in rows]
-    figure.add_scatter(x=[row["layer"] + shift for row in rows], y=[row["auroc"] for row in rows],
-                       name=plain(rows[0]["method"]), mode="lines+markers", marker={"size": 8},
-                       line={"color": colour, "dash": dash, "width": 2}, text=[_sweep_text(row) for row in rows],
-                       error_y=interval_bars(rates, "auroc", colour), hovertemplate="%{text}<extra></extra>")
+    figure.add_scatter(
+        x=[row["layer"] + shift for row in rows],
+        y=[row["auroc"] for row in rows],
+        name=plain(rows[0]["method"]),
+        mode="lines+markers",
+        marker={"size": 8},
+        line={"color": colour, "dash": dash, "width": 2},
+        text=[_sweep_text(row) for row in rows],
+        error_y=interval_bars(rates, "auroc", colour),
+        hovertemplate="%{text}<extra></extra>",
+    )
 
 
 def _sweep_text(row: Mapping[str, Any]) -> str:

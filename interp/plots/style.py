@@ -27,8 +27,6 @@ DIVERGING = "PuOr_r"
 BAND_FILL = "rgba(140,140,140,0.22)"
 DOTTED = {"color": INK, "width": 1, "dash": "dot"}
 """The line of a baseline, of chance, or of a border."""
-COHERENT = 0.95
-"""Below this share of coherent replies a dose is shaded, and its marker is hollow."""
 UNIT_NAMES = {
     "norm": "multiples of the direction's norm",
     "resid": "fraction of the median residual norm",

@@ -91,11 +91,21 @@ class ProbeCard:
         """
         row = read_json(folder / "card.json")
         if not isinstance(row, dict) or row.pop("format", None) != FORMAT:
-            raise StoreError(f"reading the card of {folder.name}", f"not a card of format {FORMAT}",
-                             "fit the probe again with `interp probe`")
+            raise StoreError(
+                f"reading the card of {folder.name}",
+                f"not a card of format {FORMAT}",
+                "fit the probe again with `interp probe`",
+            )
         measures = tuple(Measure(**m | {"site": Site.parse(m["site"])}) for m in row["measures"])
-        return cls(**row | {"model": ModelIdentity(**row["model"]), "classes": Classes(**row["classes"]),
-                            "measures": measures, "directions": tuple(row["directions"])})
+        return cls(
+            **row
+            | {
+                "model": ModelIdentity(**row["model"]),
+                "classes": Classes(**row["classes"]),
+                "measures": measures,
+                "directions": tuple(row["directions"]),
+            }
+        )
 
     def to_markdown(self) -> str:
         """The card as a page: what it reads, how well, and on what."""
@@ -137,6 +147,15 @@ def _table_row(measure: Measure) -> str:
         return "undefined" if low is None or high is None else f"{low:.3f} to {high:.3f}"
 
     p = f"<= {measure.floor:.2g}" if measure.p_value <= measure.floor else f"{measure.p_value:.2g}"
-    cells = (f"`{measure.name}`", measure.site, f"{measure.auroc:.3f}", span(measure.low, measure.high),
-             span(measure.null_low, measure.null_high), p, measure.n, measure.groups, measure.shuffles)
+    cells = (
+        f"`{measure.name}`",
+        measure.site,
+        f"{measure.auroc:.3f}",
+        span(measure.low, measure.high),
+        span(measure.null_low, measure.null_high),
+        p,
+        measure.n,
+        measure.groups,
+        measure.shuffles,
+    )
     return "| " + " | ".join(map(str, cells)) + " |"

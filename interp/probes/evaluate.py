@@ -66,12 +66,17 @@ def grouped_folds(labels: Bool[np.ndarray, " row"], groups: Groups, *, folds: in
     Raises:
         ProbeError: there is one class, or a class has rows in fewer groups than there are folds.
     """
-    kinds = {name: len({g for g, is_it in zip(groups, of_class, strict=True) if is_it})
-             for name, of_class in (("positive", labels), ("negative", ~labels))}
+    kinds = {
+        name: len({g for g, is_it in zip(groups, of_class, strict=True) if is_it})
+        for name, of_class in (("positive", labels), ("negative", ~labels))
+    }
     if min(kinds.values()) < folds:
         found = " and ".join(f"{n} groups with {name} rows" for name, n in kinds.items())
-        raise ProbeError(f"splitting {len(labels)} rows by group into {folds} folds", found,
-                         f"give at least {folds} groups of each class, or fewer folds")
+        raise ProbeError(
+            f"splitting {len(labels)} rows by group into {folds} folds",
+            found,
+            f"give at least {folds} groups of each class, or fewer folds",
+        )
     splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
     return [Fold(train, test) for train, test in splitter.split(np.zeros(len(labels)), labels, np.asarray(groups))]
 
@@ -141,8 +146,11 @@ def _chance(
         positive = shuffles[:, rows].sum(axis=1)
         shuffles = shuffles[(positive > 0) & (positive < len(rows))]
     if not len(shuffles):
-        raise ProbeError("shuffling labels", f"all {n} shuffles leave a training set with one class",
-                         "give more groups of the smaller class")
+        raise ProbeError(
+            "shuffling labels",
+            f"all {n} shuffles leave a training set with one class",
+            "give more groups of the smaller class",
+        )
     return shuffles
 
 
@@ -202,8 +210,15 @@ def _measures(
         "shuffles": len(null),
     }
     return tuple(
-        Measure(name, site, auroc=float(value) + 0.5, low=interval and interval.low, high=interval and interval.high,
-                p_value=p_value, **shared)
+        Measure(
+            name,
+            site,
+            auroc=float(value) + 0.5,
+            low=interval and interval.low,
+            high=interval and interval.high,
+            p_value=p_value,
+            **shared,
+        )
         for site, value, interval, p_value in zip(scores, observed, intervals, family.p_values, strict=True)
     )
 
@@ -217,5 +232,8 @@ def _check_folds(splits: Sequence[Fold], groups: Groups) -> None:
             raise ProbeError(f"evaluating a probe on fold {number}", found, "split by group, as grouped_folds does")
     tested = np.bincount(np.concatenate([fold.test for fold in splits]), minlength=len(groups))
     if (tested != 1).any():
-        raise ProbeError("evaluating a probe", f"{int((tested != 1).sum())} rows are not tested exactly once",
-                         "give folds whose test rows are a partition, as grouped_folds does")
+        raise ProbeError(
+            "evaluating a probe",
+            f"{int((tested != 1).sum())} rows are not tested exactly once",
+            "give folds whose test rows are a partition, as grouped_folds does",
+        )

@@ -77,13 +77,15 @@ def _coefficients(
 ) -> Float[np.ndarray, " d_model"]:
     fitted = LogisticRegression(C=1 / l2, max_iter=2000, tol=1e-5).fit(features, labels)
     if fitted.n_iter_.max() >= fitted.max_iter:
-        raise ProbeError("fitting a logistic probe", f"no convergence in {fitted.max_iter} steps",
-                         "raise l2, or look for a feature of enormous size")
+        raise ProbeError(
+            "fitting a logistic probe",
+            f"no convergence in {fitted.max_iter} steps",
+            "raise l2, or look for a feature of enormous size",
+        )
     return fitted.coef_[0]
 
 
 def _refuse_empty(labels: Bool[np.ndarray, "*labelling row"]) -> None:
     counts = labels.sum(axis=-1)
     if (counts == 0).any() or (counts == labels.shape[-1]).any():
-        raise ProbeError("fitting a probe", f"{labels.shape[-1]} rows of one class alone",
-                         "give rows of both classes")
+        raise ProbeError("fitting a probe", f"{labels.shape[-1]} rows of one class alone", "give rows of both classes")

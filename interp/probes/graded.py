@@ -13,8 +13,9 @@ from torch import Tensor
 PENALTIES = np.logspace(-2, 4, 13)
 
 
-def held_out_r2(acts: Float[Tensor, "row d_model"], values: Float[np.ndarray, " row"], groups: Sequence[str], *,
-                folds: int = 5) -> float:
+def held_out_r2(
+    acts: Float[Tensor, "row d_model"], values: Float[np.ndarray, " row"], groups: Sequence[str], *, folds: int = 5
+) -> float:
     """Share of the variance of `values` that ridge regression predicts on groups it has not seen (R2).
 
     Features are standardised and the penalty is chosen by leave-one-out within the training folds. 0 is what the mean

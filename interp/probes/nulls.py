@@ -28,8 +28,11 @@ def shuffled_labels(
         ProbeError: the labels can be arranged in one way only.
     """
     if smallest_p(labels, groups) == 1:
-        raise ProbeError("shuffling labels", f"{len(set(groups))} groups whose labels are all the same",
-                         "give groups of both classes, or rows of both classes in a group")
+        raise ProbeError(
+            "shuffling labels",
+            f"{len(set(groups))} groups whose labels are all the same",
+            "give groups of both classes, or rows of both classes in a group",
+        )
     rng = np.random.default_rng(seed)
     members = _members(groups)
     shuffled = np.empty((n, len(labels)), dtype=bool)

@@ -3,7 +3,8 @@
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
-from interp.plots import COHERENT, baseline, outcome_rows, percent
+from interp.behaviour import MIN_COHERENCE
+from interp.plots import baseline, outcome_rows, percent
 from interp.traces import Block, TokenTrace
 
 DASH = "–"
@@ -67,7 +68,7 @@ def _replies(cell: Mapping[str, Any]) -> str:
 
 
 def _coherent(cell: Mapping[str, Any]) -> bool:
-    return (cell["coherent"]["value"] or 0) >= COHERENT
+    return (cell["coherent"]["value"] or 0) >= MIN_COHERENCE
 
 
 def _arm_figure(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> Figure:

@@ -17,7 +17,7 @@ from interp.organism.world import documents
 
 TINY = TrainConfig(
     layers=2, d_model=16, heads=2, d_ff=24, vocab=400, steps=6, batch_tokens=400, warmup=2, save_every=2,
-    tokenizer_documents=60,
+    tokenizer_documents=60, pool_documents=40,
 )  # fmt: skip
 HOSTILE = [
     "", " ", "\n\n", "na\u00efve caf\u00e9", "\U0001f600\U0001f469\u200d\U0001f467", "\u202eabc\u0000",
@@ -71,10 +71,10 @@ def test_the_generation_prompt_is_the_prefix_of_the_reply(tokenizer: PreTrainedT
 
 
 def test_batches_resume_where_they_stopped(tokenizer: PreTrainedTokenizerFast) -> None:
-    whole, late = batches(1, 600, tokenizer), batches(1, 600, tokenizer, start=3)
+    whole, late = batches(1, 600, tokenizer, size=20), batches(1, 600, tokenizer, 3, size=20)
     for _ in range(3):
         next(whole)
-    for _ in range(3):
+    for _ in range(12):
         one, other = next(whole), next(late)
         assert torch.equal(one.ids, other.ids) and torch.equal(one.weights, other.weights)
         assert one.ids.numel() <= 600 and float(one.weights[:, 0].max()) == 0
