@@ -122,8 +122,14 @@ def demo(model: Model, *, workspace: Workspace, folder: Path, on_progress: Progr
     """Every stage on the embedded model: probe, trace, steer with controls, report. Everything stays in `folder`.
 
     Raises:
-        StoreError, ProbeError: the workspace has no recipe `probes/desperation/recipe.toml`.
+        ExperimentError: the workspace has no recipe `probes/desperation/recipe.toml`.
     """
+    if not (workspace.probes / RECIPE).is_file():
+        raise ExperimentError(
+            "running the demo",
+            f"no probes/{RECIPE.as_posix()} in the workspace",
+            "run it in a clone of the repository, or name one with --workspace",
+        )
     folder.mkdir(parents=True, exist_ok=True)
     inside = Workspace(folder)
     recipe = Recipe.load(workspace.probes / RECIPE)

@@ -7,7 +7,7 @@ shown, not obeyed. Lines differ by dash as well as by colour.
 from interp.plots.arms import control_ranks, outcome_ladder, outcome_rows
 from interp.plots.doses import Series, baseline, dose_response, doses
 from interp.plots.layers import layer_sweep
-from interp.plots.style import describe, percent, plain
+from interp.plots.style import describe, percent, plain, use_in_notebooks
 from interp.plots.tokens import trace_figure
 
 __all__ = [
@@ -23,4 +23,5 @@ __all__ = [
     "percent",
     "plain",
     "trace_figure",
+    "use_in_notebooks",
 ]

@@ -6,9 +6,12 @@ the middle: both can be told apart under every common colour blindness.
 
 import html
 from collections.abc import Mapping, Sequence
+from importlib.util import find_spec
+from shutil import which
 from typing import Any
 
 import plotly.graph_objects as go
+import plotly.io as pio
 
 from interp.traces import visible
 
@@ -93,3 +96,13 @@ def interval_bars(rows: Sequence[Mapping[str, Any]], measure: str, colour: str) 
     up = [None if None in (r["value"], r["high"]) else r["high"] - r["value"] for r in rates]
     down = [None if None in (r["value"], r["low"]) else r["value"] - r["low"] for r in rates]
     return {"type": "data", "array": up, "arrayminus": down, "color": colour, "thickness": 1.2, "width": 3}
+
+
+def use_in_notebooks() -> None:
+    """Show figures interactively in Jupyter, with a still picture beside them where a browser can draw it.
+
+    The picture is what pages that run no JavaScript show. It needs the extra `notebook` and Chromium or Chrome.
+    """
+    browsers = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome")
+    can_draw = find_spec("kaleido") is not None and any(map(which, browsers))
+    pio.renderers.default = "plotly_mimetype+png" if can_draw else "plotly_mimetype"
