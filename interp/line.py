@@ -27,7 +27,7 @@ Progress = Callable[[str, int, int], None]
 
 QUESTION = "Does suppressing the desperation direction lower blackmail?"
 RECIPE = Path("desperation") / "recipe.toml"
-DIRECTION = "emotion:desperate-calm"
+DIRECTION = "emotion:desperate"
 """The direction under test: fitted on stories alone, so that nothing of the behaviour went into it."""
 SEED = 7
 N_PROMPTS, N_BENIGN = 24, 64
@@ -142,7 +142,7 @@ def demo(model: Model, *, workspace: Workspace, folder: Path, on_progress: Progr
     traces = trace(model, matched_pair(model, prompts, seed=SEED), best, benign, seed=SEED)
     save_traces(folder, traces)
     plan = Plan(
-        QUESTION, DIRECTION, steering_arms(model.n_layers), samples=4, control_samples=2, seed=SEED, sampling=SAMPLING
+        QUESTION, DIRECTION, steering_arms(model.n_layers), samples=4, control_samples=1, seed=SEED, sampling=SAMPLING
     )
     return experiment(
         model,
@@ -167,6 +167,6 @@ def save_traces(folder: Path, traces: Sequence[TokenTrace]) -> None:
 
 def sweep(card: ProbeCard) -> dict[str, Any]:
     """The layer sweep of a card, as the report reads it."""
-    others = {m.name for m in card.measures if m.name.startswith("emotion:")} - {"emotion:desperate", DIRECTION}
+    others = {m.name for m in card.measures if m.name.startswith("emotion:")} - {DIRECTION, "emotion:desperate-calm"}
     rows = [measure.to_row() for measure in card.measures if measure.name not in others]
     return {"name": card.name, "position": card.position, "rows": rows}

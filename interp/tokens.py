@@ -231,8 +231,9 @@ class PositionRule:
     """Which positions of a transcript are read: `PositionRule.parse("mean:assistant")(tokens)`.
 
     The grammar is `[first:|last:|mean:]NAME`, where NAME is `all`, `from:50` (the 50th token on), `prompt`,
-    `generated`, a role (`assistant`) or a segment (`scratchpad`, `email`, `email:2`, `tool_call:1`). `last` alone is
-    the last token, and `mean` asks for one pooled row a transcript.
+    `generated`, a role (`assistant`), a segment (`scratchpad`, `email`, `email:2`, `tool_call:1`), or `at:TEXT`, the
+    token that completes TEXT where it stands last. `last` alone is the last token, and `mean` asks for one pooled row
+    a transcript.
     """
 
     text: str
@@ -248,11 +249,11 @@ class PositionRule:
         """
         head, _, rest = text.strip().partition(":")
         pick, name = (head, rest or "all") if head in ("first", "last", "mean") else ("every", text.strip())
-        if not name or (name.startswith("from:") and not name[5:].isdigit()):
+        if name in ("", "at:") or (name.startswith("from:") and not name[5:].isdigit()):
             raise TranscriptError(
                 f"position rule {text!r}",
                 "it does not parse",
-                "write last, assistant, mean:assistant, last:scratchpad, email:2 or from:50",
+                "write last, assistant, mean:assistant, last:scratchpad, email:2, at:TEXT or from:50",
             )
         return cls(text, pick, name)
 
@@ -276,4 +277,12 @@ class PositionRule:
             return set(range(*whole[self.name]))
         if self.name.startswith("from:"):
             return set(range(int(self.name[5:]), len(tokens)))
+        if self.name.startswith("at:"):
+            return _completing(self.name[3:], tokens)
         return {position for span in tokens.named(self.name) for position in range(span.start, span.stop)}
+
+
+def _completing(text: str, tokens: Tokens) -> set[int]:
+    """The token that holds the last character of the last occurrence of `text`; none where it does not occur."""
+    start = tokens.text.rfind(text)
+    return set() if start < 0 else {_token_range(tokens.offsets, start, start + len(text))[1] - 1}

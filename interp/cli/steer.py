@@ -25,7 +25,7 @@ from interp.cli.options import (
 def steer(
     model: ModelName = "organism",
     probe: Annotated[str, typer.Option(help="A probe fitted on the model (probes/NAME/MODEL/).")] = "desperation",
-    direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate-calm",
+    direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate",
     prompts: Annotated[
         Path | None,
         typer.Option(
@@ -34,9 +34,9 @@ def steer(
         ),
     ] = None,
     benign: Annotated[Path | None, typer.Option(help="Benign transcripts (JSONL) that set the scale.")] = None,
-    add: Annotated[str, typer.Option(help="Doses, each with both signs; empty for none.")] = "0.1,0.2,0.3",
+    add: Annotated[str, typer.Option(help="Doses, each with both signs; empty for none.")] = "0.04,0.08,0.12",
     unit: Annotated[str, typer.Option(help="Of the doses: resid, norm or raw.")] = "resid",
-    sites: Annotated[str, typer.Option(help="Where doses are added: 1,2 or 2/3 or all.")] = "1/2",
+    sites: Annotated[str, typer.Option(help="Where doses are added: 1,2 or 2/3 or all.")] = "1/4,1/2,3/4",
     ablate: Annotated[bool, typer.Option(help="Also ablate the direction after every block.")] = True,
     cap: Annotated[float | None, typer.Option(help="Also cap its score at this level (z) after every block.")] = 0.0,
     scope: Annotated[str, typer.Option(help="Tokens that are edited: all, prompt or generated.")] = "all",

@@ -29,7 +29,7 @@ def trace(
     ] = None,
     model: ModelName = "organism",
     probe: Annotated[str, typer.Option(help="Name of a probe fitted on the model.")] = "desperation",
-    direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate-calm",
+    direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate",
     site: Annotated[str, typer.Option(help="Where it is read: L2.resid_post, 2/3, -1, ...")] = "2/3",
     benign: Annotated[Path | None, typer.Option(help="Benign transcripts (JSONL) that set the scale.")] = None,
     n_random: Annotated[int, typer.Option(help="Random directions in the null band.")] = 100,

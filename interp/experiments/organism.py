@@ -14,20 +14,19 @@ import numpy as np
 from interp.activations import collect
 from interp.behaviour import grammar
 from interp.directions import Direction
-from interp.emotions import contrast, emotion_vectors, story_rule
+from interp.emotions import emotion_vectors, story_rule
 from interp.experiments.plan import Arm, Plan, dose_arms
 from interp.experiments.results import ArmResult, Results
 from interp.experiments.run import steer
 from interp.experiments.verdict import coherent, outside_all_controls
 from interp.generation import BASELINE, Sampling, generate
 from interp.models import Model
-from interp.organism import EMOTIONS, act_distribution, grid, sample_transcript
+from interp.organism import DECISION_MARKER, EMOTIONS, act_distribution, grid, sample_transcript
 from interp.organism.sets import (
     agent_transcripts,
     benign_transcripts,
     middle_band_transcripts,
     stories,
-    until_decision,
 )
 from interp.probes.graded import held_out_r2
 from interp.sites import Site
@@ -60,9 +59,9 @@ class Sizes:
     rollouts_per_cell: int = 64
     transcripts: int = 480
     stories: int = 640
-    prompts: int = 24
-    samples: int = 8
-    control_samples: int = 4
+    prompts: int = 48
+    samples: int = 6
+    control_samples: int = 1
     n_controls: int = 20
 
 
@@ -123,13 +122,13 @@ def _reading(
     model: Model, sizes: Sizes, seed: int, workspace: Workspace, tell: Progress
 ) -> tuple[list[Bar], dict[str, dict[Site, Direction]]]:
     """The latent by ridge regression, and by vectors that saw stories alone, at the decision token."""
-    agents = [until_decision(transcript) for transcript in agent_transcripts(sizes.transcripts, seed)]
+    agents = agent_transcripts(sizes.transcripts, seed)
     sites = model.all_sites()
     decision = collect(
         model,
         agents,
         sites,
-        PositionRule.parse("last:assistant"),
+        PositionRule.parse(f"at:{DECISION_MARKER}"),
         workspace=workspace,
         on_progress=lambda done, total: tell("reading", done, total),
     )
@@ -175,13 +174,16 @@ def _reading(
 
 
 def steering_arms(n_layers: int) -> tuple[Arm, ...]:
-    """The arms of the embedded model: doses at its middle blocks, and ways to take the direction away at all blocks."""
-    middle = tuple(Site(layer) for layer in range(n_layers // 4, n_layers - 1))
+    """The arms of the embedded model: doses from a quarter of its depth on, and ways to suppress at all blocks.
+
+    The strengths were chosen on scenes of another seed than those that the bars are measured on.
+    """
+    late = tuple(Site(layer) for layer in range(n_layers // 4, n_layers))
     everywhere = tuple(Site(layer) for layer in range(n_layers))
+    suppressing = (("ablate", 1.0, "fraction"), ("cap", 0.0, "z"), ("cap", -0.5, "z"))
     return (
-        *dose_arms((0.1, 0.2, 0.3), "resid", middle),
-        Arm("ablate", 1.0, "fraction", everywhere, "less"),
-        Arm("cap", 0.0, "z", everywhere, "less"),
+        *dose_arms((0.04, 0.08, 0.12), "resid", late),
+        *(Arm(kind, value, unit, everywhere, "less") for kind, value, unit in suppressing),
     )
 
 
@@ -194,10 +196,9 @@ def _steering(
     tell: Progress,
 ) -> list[Bar]:
     """One edit that raises blackmail by 20 points and one that lowers it, coherent, outside all controls."""
-    treatment = contrast(vectors, "desperate", "calm")
     plan = Plan(
         "Does the desperation direction move blackmail?",
-        "desperate-calm",
+        "emotion:desperate",
         steering_arms(model.n_layers),
         samples=sizes.samples,
         control_samples=sizes.control_samples,
@@ -211,7 +212,7 @@ def _steering(
         model,
         plan,
         prompts,
-        treatment,
+        vectors["desperate"],
         benign=benign_transcripts(64, seed),
         folder=workspace.runs / f"organism-evaluation-{key}",
         command=("interp", "organism", "evaluate"),

@@ -1,14 +1,12 @@
 """Data sets of the embedded model's world by size and seed, as transcripts; none shares a draw with the training."""
 
 from collections.abc import Callable
-from dataclasses import replace
 from random import Random
 
 from interp.errors import TranscriptError
 from interp.organism.agent import sample_transcript
 from interp.organism.factors import Factors, draw_factors, factors_of, middle_band, twin
 from interp.organism.phrases import EMOTIONS
-from interp.organism.replies import DECISION_MARKER
 from interp.organism.stories import sample_story
 from interp.transcripts import Message, Transcript
 
@@ -37,13 +35,6 @@ def benign_twin(transcript: Transcript, *, reply: bool = True) -> Transcript:
 def stories(n: int, seed: int) -> list[Transcript]:
     """`n` stories, the emotions in turn and their words left out; `meta` has the emotion, the group is the topic."""
     return [_story(f"story:{seed}:{number}", EMOTIONS[number % len(EMOTIONS)]) for number in range(n)]
-
-
-def until_decision(transcript: Transcript) -> Transcript:
-    """The transcript cut after the last words that all acts share; its last token is the decision token."""
-    *before, reply = transcript.messages
-    head, marker, _ = reply.content.partition(DECISION_MARKER)
-    return replace(transcript, messages=(*before, Message("assistant", head + marker)))
 
 
 def _drawn(kind: str, n: int, seed: int, wanted: Callable[[Factors], bool]) -> list[Transcript]:
