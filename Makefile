@@ -4,20 +4,21 @@ BIN := .venv/bin
 READY := .venv/.ready
 export HF_HUB_OFFLINE = 1
 
-.PHONY: demo test check lint types notebooks bench organism probes clean
+.PHONY: demo test lint types bench organism probes clean
 
 demo: $(READY)  ## the whole experiment on the embedded model; prints where the report is
 	$(BIN)/interp demo
 
 test: $(READY) lint types  ## every test
-	$(BIN)/python -m pytest -q
+	$(BIN)/python -m pytest -q --nbmake notebooks
+	$(BIN)/python -m pytest -q -n 2
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 
 types: $(READY)
-	$(BIN)/pyright -p .
+	$(BIN)/pyright -p . --pythonpath $(BIN)/python
 
 bench: $(READY)  ## print the benchmark tables
 	for file in benchmarks/*.py; do $(BIN)/python $$file; done

@@ -1,11 +1,12 @@
 """The whole line: from a model and a recipe to a report, stage after stage, each kept in the run's folder."""
 
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
-from interp.behaviour import grammar
+from interp.behaviour import COHERENT, grammar
 from interp.directions import Direction, load_directions
 from interp.doctor import examine, lines, sound
 from interp.errors import ExperimentError, ModelError, ProbeError
@@ -109,8 +110,9 @@ def matched_pair(model: Model, prompts: Sequence[Transcript], *, seed: int) -> l
         real, benign = generate(model, [without_reply(prompt), twin], [BASELINE], seed=seed, sampling=SAMPLING)
         if prompt.id != real.prompt:
             real, benign = benign, real
-        if grammar(real).rung == "blackmail" and grammar(benign).coherent:
-            return [real.transcript, benign.transcript]
+        said, calm = grammar(real).rung, grammar(benign).rung
+        if said == "blackmail" and calm in COHERENT:
+            return [replace(real.transcript, label=said), replace(benign.transcript, label=calm)]
     raise ExperimentError(
         "tracing a blackmail transcript",
         f"no blackmail in {len(prompts)} replies",

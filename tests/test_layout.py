@@ -9,7 +9,35 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[1]
-ORDER = ["errors", "stats", "store", "sites", "transcripts", "tokens", "directions", "edits", "probes", "organism", "models", "activations", "generation", "traces", "emotions", "scenarios", "behaviour", "experiments", "plots", "report", "engine", "jobs", "doctor", "line", "inspect_provider", "cli", "testing"]
+ORDER = [
+    "errors",
+    "stats",
+    "store",
+    "sites",
+    "transcripts",
+    "tokens",
+    "directions",
+    "edits",
+    "probes",
+    "organism",
+    "models",
+    "activations",
+    "generation",
+    "traces",
+    "emotions",
+    "scenarios",
+    "behaviour",
+    "experiments",
+    "plots",
+    "report",
+    "engine",
+    "jobs",
+    "doctor",
+    "line",
+    "inspect_provider",
+    "cli",
+    "testing",
+]
 HEAVY = {"torch", "transformers", "transformer_lens", "sklearn", "plotly", "scipy", "statsmodels", "ray", "inspect_ai"}
 ALLOWED_IN = {
     "torch": ORDER[ORDER.index("directions") :],

@@ -65,13 +65,34 @@ def fitted(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_probe_leaves_directions_and_a_card(fitted: Path, organism: Model) -> None:
     folder = fitted / "probes" / "small" / "organism"
     assert {path.name for path in folder.iterdir()} == {
-        "directions.safetensors", "card.json", "card.md", "manifest.json"}
+        "directions.safetensors",
+        "card.json",
+        "card.md",
+        "manifest.json",
+    }
     assert set(open_probe(Workspace(fitted), "small", organism, "emotion:desperate-calm")) == set(organism.all_sites())
 
 
 def test_steer_runs_resumes_and_reports(fitted: Path, capsys) -> None:
-    words = ("steer", "-w", str(fitted), "--probe", "small", "--n-prompts", "3", "--samples", "1", "--controls", "2",
-             "--add", "0.1", "--no-ablate", "--max-new-tokens", "100", "--json")
+    words = (
+        "steer",
+        "-w",
+        str(fitted),
+        "--probe",
+        "small",
+        "--n-prompts",
+        "3",
+        "--samples",
+        "1",
+        "--controls",
+        "2",
+        "--add",
+        "0.1",
+        "--no-ablate",
+        "--max-new-tokens",
+        "100",
+        "--json",
+    )
     status, out, _ = run(capsys, *words)
     first = json.loads(out)
     assert status == 0 and first["word"]

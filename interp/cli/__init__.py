@@ -1,5 +1,6 @@
 """The command line: one file per command, each a thin shell around one library function."""
 
+import os
 import sys
 from typing import Any
 
@@ -28,6 +29,7 @@ app.add_typer(organism.app, name="organism")
 
 def main(arguments: list[str] | None = None) -> Any:
     """Run a command; a mistake of the user's is one sentence on standard error and exit status 1."""
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # threads that spin halve the speed where a core is busy
     try:
         return app(arguments)
     except InterpError as error:

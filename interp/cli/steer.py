@@ -38,7 +38,7 @@ def steer(
     unit: Annotated[str, typer.Option(help="Of the doses: resid, norm or raw.")] = "resid",
     sites: Annotated[str, typer.Option(help="Where doses are added: 1,2 or 2/3 or all.")] = "1/4,1/2,3/4",
     ablate: Annotated[bool, typer.Option(help="Also ablate the direction after every block.")] = True,
-    cap: Annotated[float | None, typer.Option(help="Also cap its score at this level (z) after every block.")] = 0.0,
+    cap: Annotated[float | None, typer.Option(help="Also cap its score at this level (z) after every block.")] = -0.5,
     scope: Annotated[str, typer.Option(help="Tokens that are edited: all, prompt or generated.")] = "all",
     n_prompts: Annotated[int, typer.Option(help="How many prompts.")] = 24,
     samples: Annotated[int, typer.Option(help="Rollouts a prompt, under the baseline and each treatment.")] = 4,
@@ -79,8 +79,8 @@ def steer(
     asked, calm = read_prompts(prompts, n_prompts, seed), read_benign(benign, seed)
     if dry_run or not json:
         say(
-            f"{len(asked)} prompts, {len(arms)} arms, {controls} controls each: {plan.rollouts(len(asked))} rollouts of "
-            f"at most {max_new_tokens} tokens."
+            f"{len(asked)} prompts, {len(arms)} arms, {controls} controls each: {plan.rollouts(len(asked))} rollouts "
+            f"of at most {max_new_tokens} tokens."
         )
     if dry_run:
         return

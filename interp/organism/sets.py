@@ -66,8 +66,12 @@ def sample(kind: str, n: int, seed: int) -> list[Transcript]:
     Raises:
         TranscriptError: there is no such kind.
     """
-    kinds = {"agent": agent_transcripts, "middle": middle_band_transcripts, "benign": benign_transcripts,
-             "stories": stories}
+    kinds = {
+        "agent": agent_transcripts,
+        "middle": middle_band_transcripts,
+        "benign": benign_transcripts,
+        "stories": stories,
+    }
     if kind not in kinds:
         raise TranscriptError(f"sampling {kind!r}", "no such kind", f"choose one of {', '.join(kinds)}")
     return kinds[kind](n, seed)

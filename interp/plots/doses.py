@@ -66,7 +66,7 @@ def dose_response(results: Mapping[str, Any]) -> go.Figure:
         here = {key: cells for key, cells in series.items() if key.unit == unit}
         bank = [cell for key, cells in controls.items() if key.place in {k.place for k in here} for cell in cells]
         _control_band(figure, bank, zero, column)
-        _control_dots(figure, bank, column)
+        _control_dots(figure, bank, zero, column)
         for (key, cells), style in zip(here.items(), STYLES * len(here), strict=False):
             _dose_line(figure, key, _with_zero(cells, zero), style, column)
         _dose_axes(figure, [cell for cells in here.values() for cell in cells], bank, unit, column)
@@ -92,8 +92,8 @@ def _control_band(
     """The range of the random directions at each strength, closed on the baseline."""
     at: dict[float, list[float]] = {}
     for cell in bank:
-        if cell["blackmail"]["value"] is not None:
-            at.setdefault(cell["strength"], []).append(cell["blackmail"]["value"])
+        if (rate := paired_rate(cell, zero)) is not None:
+            at.setdefault(cell["strength"], []).append(rate)
     if not at:
         return
     n = max(map(len, at.values()))
@@ -116,10 +116,24 @@ def _control_band(
     )
 
 
-def _control_dots(figure: go.Figure, bank: Sequence[Mapping[str, Any]], column: int) -> None:
+def paired_rate(cell: Mapping[str, Any], zero: Mapping[str, Any] | None) -> float | None:
+    """The baseline's rate plus the cell's paired change.
+
+    A control has fewer rollouts than the baseline, so its own rate also says which of them were drawn; its change
+    against the same rollouts does not. Its own rate where there is no such change; None where it is undefined.
+    """
+    contrast = cell.get("contrast")
+    if contrast is None or contrast["difference"] is None or zero is None or zero["blackmail"]["value"] is None:
+        return cell["blackmail"]["value"]
+    return zero["blackmail"]["value"] + contrast["difference"]
+
+
+def _control_dots(
+    figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None, column: int
+) -> None:
     figure.add_scatter(
         x=[cell["strength"] for cell in bank],
-        y=[cell["blackmail"]["value"] for cell in bank],
+        y=[paired_rate(cell, zero) for cell in bank],
         mode="markers",
         marker={"color": GREY, "size": 5, "opacity": 0.5},
         legendgroup="controls",
@@ -138,7 +152,7 @@ def _dose_line(
     colour, dash = style
     x, text = [cell["strength"] for cell in cells], [_dose_text(cell) for cell in cells]
     marker = {"color": colour, "size": 9, "symbol": ["circle" if _coherent(c) else "circle-open" for c in cells]}
-    name = plain(f"{key.direction} at {', '.join(key.sites)}")
+    name = plain(f"{key.direction} at {', '.join(site.removesuffix('.resid_post') for site in key.sites)}")
     line = {"color": colour, "dash": dash, "width": 2}
     figure.add_scatter(
         x=[None],

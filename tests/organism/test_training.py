@@ -65,9 +65,7 @@ def test_the_template_writes_one_bos_and_training_sees_exactly_what_it_renders(
 def test_the_generation_prompt_is_the_prefix_of_the_reply(tokenizer: PreTrainedTokenizerFast) -> None:
     messages = [m.to_dict() for m in sample_transcript(Random(0)).messages]
     prompt = tokenizer.apply_chat_template(messages[:2], tokenize=False, add_generation_prompt=True)
-    assert (
-        tokenizer.apply_chat_template(messages, tokenize=False) == prompt + messages[2]["content"] + "<|end|>"
-    )
+    assert tokenizer.apply_chat_template(messages, tokenize=False) == prompt + messages[2]["content"] + "<|end|>"
 
 
 def test_batches_resume_where_they_stopped(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -107,9 +107,7 @@ def test_the_emotion_word_is_in_a_minority_of_stories_and_absent_when_asked() ->
         silent = [sample_story(Random(f"{emotion}/{i}"), emotion, words=False) for i in range(200)]
         assert not any(story.names_emotion for story in silent)
         assert not any(word in story.text.lower() for word in EMOTIONS for story in silent)
-        assert all(
-            story.names_emotion for story in (sample_story(Random(i), emotion, words=True) for i in range(50))
-        )
+        assert all(story.names_emotion for story in (sample_story(Random(i), emotion, words=True) for i in range(50)))
 
 
 def test_stories_cover_every_emotion_in_every_topic_and_only_desperate_ones_are_desperate() -> None:
