@@ -161,16 +161,22 @@ def _locate(
     for index, message in enumerate(transcript.messages):
         if text.startswith(frames[index], cursor):
             cursor += len(frames[index])
-        content = next((c for c in (message.content, message.content.strip()) if text.find(c, cursor) >= 0), None)
-        if content is None:
+        start, content = _first_of((message.content, message.content.strip()), text, cursor)
+        if start < 0:
             raise TranscriptError(
                 f"finding message {index} ({message.role}) of transcript {transcript.id!r}",
                 "the chat template dropped or rewrote its content",
                 "look at the rendering with `interp doctor`, or change the message",
             )
-        start = text.find(content, cursor)
         cursor = start + len(content)
         yield index, Message(message.role, content), start
+
+
+def _first_of(contents: Sequence[str], text: str, cursor: int) -> tuple[int, str]:
+    """Where the earliest of `contents` stands from `cursor` on, the longest of those; -1 where none does."""
+    found = [(start, -len(content), content) for content in contents if (start := text.find(content, cursor)) >= 0]
+    start, _, content = min(found, default=(-1, 0, ""))
+    return start, content
 
 
 def _frames(transcript: Transcript, tokenizer: Tokenizer, generation_prompt: bool) -> list[str]:

@@ -2,6 +2,7 @@
 
 import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
 from scipy.stats import binom, norm
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
@@ -79,7 +80,7 @@ def test_impossible_counts_and_strange_flags_are_refused() -> None:
     with pytest.raises(InterpError, match="4 successes, 3 trials"):
         rate(4, 3)
     gaps = [*[True] * 3, float("nan")]
-    with pytest.raises(InterpError, match="nan is among them"):
+    with pytest.raises((InterpError, TypeCheckError)):  # beartype looks at one item at random, rate_of at each
         rate_of(gaps)
 
 

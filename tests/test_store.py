@@ -99,7 +99,7 @@ def test_the_fingerprint_is_the_same_in_another_process() -> None:
         object(),
         np.array([None]),
     ],
-    ids=repr,
+    ids=lambda value: type(value).__name__,
 )
 def test_what_has_no_canonical_form_has_no_fingerprint(value: Any) -> None:
     with pytest.raises(StoreError, match="has no canonical form"):

@@ -80,6 +80,12 @@ def test_a_content_that_the_template_also_writes_is_not_mistaken(llama_tokenizer
     assert tokens.text[: tokens.offsets[first.start][0]].endswith(header)
 
 
+def test_a_trimmed_content_is_not_mistaken_for_a_later_one(llama_tokenizer) -> None:
+    tokens = render(chat("\n0", "0"), llama_tokenizer)
+    first, second = [span for span in tokens.spans if span.kind == "role"]
+    assert sliced(tokens, first) == "0" == sliced(tokens, second) and first.stop < second.start
+
+
 def test_a_plain_text_needs_no_template(model: Model) -> None:
     tokens = render(Transcript("s", (Message("text", "Her hands were cold."),), "g"), model.tokenizer)
     assert tokens.text == "Her hands were cold."
