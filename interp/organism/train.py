@@ -23,6 +23,7 @@ from transformers import (
 )
 from transformers.modeling_utils import ALL_ATTENTION_FUNCTIONS
 
+from interp.errors import ModelError
 from interp.organism.batches import POOL, WEIGHTS, Batch, batches
 from interp.organism.tokenizer import BOS, END, PAD, train_tokenizer
 from interp.organism.world import MIX, documents, world_hash
@@ -87,7 +88,12 @@ def train(config: TrainConfig, out: Path, resume: bool = True, on_step: OnStep |
         resume: whether to go on from that file. A killed and resumed training equals an uninterrupted one bit
             for bit on the same machine.
         on_step: called after every step with (steps done, steps in all, loss).
+
+    Raises:
+        ModelError: the folder holds a finished model, which is never overwritten.
     """
+    if (out / CARD_FILE).exists():
+        raise ModelError(f"training into {out.name}", "it holds a finished model", "name another folder")
     out.mkdir(parents=True, exist_ok=True)
     tokenizer = _tokenizer(config, out, resume)
     run = _start(config, tokenizer)

@@ -10,6 +10,7 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer, PreTrainedTokenizerFast
 
+from interp.errors import ModelError
 from interp.organism import sample_story, sample_transcript, weights_folder, world_hash
 from interp.organism.batches import WEIGHTS, batches, encode_document
 from interp.organism.train import STATE_FILE, TrainConfig, train
@@ -126,3 +127,11 @@ def test_the_shipped_weights_load_and_know_this_world(tokenizer: PreTrainedToken
     shuffled = ids[:, torch.randperm(ids.shape[1], generator=torch.Generator().manual_seed(0))]
     with torch.no_grad():
         assert float(model(input_ids=shuffled, labels=shuffled).loss) > loss + 2
+
+
+def test_a_finished_model_is_never_overwritten(tmp_path):
+    train(TrainConfig(**{**vars(TINY), "steps": 1}), tmp_path)
+    before = (tmp_path / "model.safetensors").read_bytes()
+    with pytest.raises(ModelError, match="finished model"):
+        train(TrainConfig(**{**vars(TINY), "steps": 1, "seed": 1}), tmp_path)
+    assert (tmp_path / "model.safetensors").read_bytes() == before
