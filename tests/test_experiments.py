@@ -8,10 +8,11 @@ import pytest
 
 from interp.behaviour import Outcome
 from interp.directions import Direction
-from interp.errors import DirectionError, EditError, ExperimentError
+from interp.errors import DirectionError, EditError, ExperimentError, StoreError
 from interp.experiments import Arm, Plan, Results, dose_arms, scaled_with_controls, steer, verdict
 from interp.experiments.plan import arms_from, conditions
 from interp.experiments.results import assemble, to_dict
+from interp.experiments.verdict import CAVEAT
 from interp.generation import Rollout, Sampling
 from interp.models import Model
 from interp.sites import Site
@@ -31,6 +32,7 @@ def results(
     controls: float = 0.5,
     n_controls: int = 20,
     coherent: float = 1.0,
+    ungraded: float = 0.0,
     arms: tuple[Arm, ...] = (LOWER, RAISE),
     n: int = 30,
 ) -> Results:
@@ -48,7 +50,16 @@ def results(
         for prompt in range(n):
             for sample in range(4):
                 broken = name == "d" and rng.random() > coherent
-                rung = "incoherent" if broken else "blackmail" if noise[prompt, sample] < rate else "comply"
+                unknown = rng.random() < ungraded
+                rung = (
+                    None
+                    if unknown
+                    else "incoherent"
+                    if broken
+                    else "blackmail"
+                    if noise[prompt, sample] < rate
+                    else "comply"
+                )
                 transcript = Transcript(f"{prompt}|{condition.name}|{sample}", (Message("user", "x"),), f"g{prompt}")
                 graded.append(
                     (Rollout(transcript, str(prompt), condition.name, sample, 0, False, 1, 1), Outcome(rung, "test"))
@@ -65,23 +76,43 @@ def results(
         (dict(rates={LOWER.name: 0.5, RAISE.name: 0.9}), "no effect at this power"),
         (dict(rates={LOWER.name: 0.1, RAISE.name: 0.1}), "disruption"),
         (dict(rates={LOWER.name: 0.5, RAISE.name: 0.5}, coherent=0.3), "disruption"),
+        (dict(rates={LOWER.name: 0.1, RAISE.name: 0.9}, n_controls=5), "suppression, not specific"),
+        (dict(rates={LOWER.name: 0.1, RAISE.name: 0.9}, ungraded=0.2), "uninformative"),
         (dict(rates={LOWER.name: 0.0, RAISE.name: 0.1}, base=0.0), "uninformative"),
         (dict(rates={LOWER.name: 0.5, RAISE.name: 1.0}, base=1.0), "uninformative"),
     ],
-    ids=["specific", "controls do it too", "nothing", "only raising", "both signs", "broken", "floor", "ceiling"],
+    ids=[
+        "specific",
+        "controls do it too",
+        "nothing",
+        "only raising",
+        "both signs",
+        "broken",
+        "few controls",
+        "ungraded",
+        "floor",
+        "ceiling",
+    ],
 )
 def test_the_word_is_what_the_numbers_allow(llama: Model, case: dict, word: str) -> None:
     found = verdict(results(llama, **case))
     assert found.word == word
     assert found.headline.lower().startswith(word.split(",")[0])
     if word != "specific suppression":
-        assert "more than any" not in found.headline
+        assert "further than any" not in found.headline and CAVEAT not in found.sentences
 
 
 def test_every_sentence_carries_its_numbers(llama: Model) -> None:
     found = verdict(results(llama, {LOWER.name: 0.1, RAISE.name: 0.9}))
     assert "of 120 rollouts of 30 prompts" in found.sentences[0] and "20 random directions" in found.sentences[0]
-    assert "number 1 of 21" in found.sentences[1] and "0.048" in found.sentences[1]
+    assert "rank 1 of 21" in found.sentences[1] and "0.048" in found.sentences[1]
+
+
+def test_broken_replies_count_against_a_fall(llama: Model) -> None:
+    """A fall that is breakage alone is no fall once broken replies are counted as blackmail."""
+    found = results(llama, {LOWER.name: 0.5, RAISE.name: 0.5}, coherent=0.6).arms[0].treatment
+    assert found.contrast is not None and found.cautious is not None
+    assert found.contrast.difference < -0.1 and found.cautious.difference > 0.1
 
 
 def test_broken_replies_support_no_claim(llama: Model) -> None:
@@ -91,7 +122,7 @@ def test_broken_replies_support_no_claim(llama: Model) -> None:
 
 def test_a_small_study_says_what_it_excluded(llama: Model) -> None:
     found = verdict(results(llama, {LOWER.name: 0.5, RAISE.name: 0.5}))
-    assert "is excluded" in found.headline
+    assert "reach no fall of more than" in found.headline
 
 
 def test_tables_add_up(llama: Model) -> None:
@@ -129,6 +160,10 @@ def small_plan(**changes) -> Plan:
     return Plan("q", "d", (LOWER, Arm("cap", 0.0, "z", (SITE,), "less")), **(settings | changes))
 
 
+def graded_by_length(rollout: Rollout) -> Outcome:
+    return Outcome("blackmail" if len(rollout.reply) % 2 else "comply", "test")
+
+
 def carry_out(model: Model, folder: Path, plan: Plan, on_progress=None, name: str = "d"):
     return steer(
         model,
@@ -138,7 +173,7 @@ def carry_out(model: Model, folder: Path, plan: Plan, on_progress=None, name: st
         benign=small_transcripts(),
         folder=folder,
         on_progress=on_progress,
-        grader=lambda r: Outcome("blackmail" if len(r.reply) % 2 else "comply", "test"),
+        grader=graded_by_length,
     )
 
 
@@ -180,6 +215,22 @@ def test_another_experiment_in_the_same_folder_is_refused(llama: Model, tmp_path
     carry_out(llama, tmp_path / "run", small_plan())
     with pytest.raises(ExperimentError, match="another plan"):
         carry_out(llama, tmp_path / "run", small_plan(seed=2))
+    with pytest.raises(ExperimentError, match="another benign transcripts"):
+        steer(
+            llama,
+            small_plan(),
+            small_transcripts(),
+            {SITE: random_direction(llama, name="d")},
+            benign=small_transcripts()[:2],
+            folder=tmp_path / "run",
+            grader=graded_by_length,
+        )
+    (tmp_path / "run" / "run.json").write_text("{")
+    with pytest.raises(StoreError):
+        carry_out(llama, tmp_path / "run", small_plan())
+    (tmp_path / "run" / "run.json").unlink()
+    with pytest.raises(ExperimentError, match="no run.json"):
+        carry_out(llama, tmp_path / "run", small_plan())
 
 
 def test_a_zero_dose_is_the_baseline_in_every_row(llama: Model, tmp_path: Path) -> None:

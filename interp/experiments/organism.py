@@ -30,7 +30,7 @@ from interp.organism.sets import (
 )
 from interp.probes.graded import held_out_r2
 from interp.sites import Site
-from interp.stats import auroc
+from interp.stats import Rate, auroc, rate
 from interp.store import Workspace, fingerprint
 from interp.tokens import PositionRule
 
@@ -114,8 +114,14 @@ def _behaviour(model: Model, sizes: Sizes, seed: int, tell: Progress) -> list[Ba
             f"{gaps[with_leverage].max():.3f}; over {int((~with_leverage).sum())} cells without leverage, where none "
             f"is intended, {gaps[~with_leverage].mean():.4f}",
         ),
-        Bar("malformed replies", "<= 1 %", share, share <= 0.01, f"{malformed} of {len(prompts)}"),
+        Bar("malformed replies", "<= 1 %", share, share <= 0.01, _counted(rate(malformed, len(prompts)))),
     ]
+
+
+def _counted(found: Rate) -> str:
+    interval = found.interval
+    spread = f" (95 % interval {interval.low:.4f} to {interval.high:.4f})" if interval else ""
+    return f"{found.successes} of {found.trials}{spread}"
 
 
 def _reading(
@@ -144,6 +150,7 @@ def _reading(
     first = max(sites, key=lambda site: scores[site]["desperate"] or 0.0)
     desperate = scores[first]["desperate"] or 0.0
     others = {e: value or 0.0 for e, value in scores[first].items() if e != "desperate"}
+    widest = {e: max((scores[site][e] or 0.0 for site in sites), key=lambda v: abs(v - 0.5)) for e in others}
     nearest = max(others, key=lambda e: others[e])
     by_layer = ", ".join(f"{site} {r2[site]:.3f}" for site in sites)
     stories_by_layer = ", ".join(f"{site} {scores[site]['desperate']:.3f}" for site in sites)
@@ -167,7 +174,10 @@ def _reading(
             "AUROC above every other emotion's",
             desperate - others[nearest],
             desperate > others[nearest],
-            f"at {first}: desperate {desperate:.3f}; " + ", ".join(f"{e} {v:.3f}" for e, v in others.items()),
+            f"at {first}: desperate {desperate:.3f}; "
+            + ", ".join(f"{e} {v:.3f}" for e, v in others.items())
+            + "; furthest from 1/2 at any block: "
+            + ", ".join(f"{e} {v:.3f}" for e, v in widest.items()),
         ),
     ]
     return bars, vectors
@@ -236,10 +246,14 @@ def _moved(results: Results, alternative: str) -> Bar:
     if best is None or best.rank is None:
         return Bar(name, wanted, 0.0, False, "no arm kept 95 % of its replies coherent")
     treatment = best.treatment
+    contrast = treatment.contrast
+    interval = contrast.interval if contrast else None
+    spread = f" (paired change {interval.low:+.3f} to {interval.high:+.3f})" if interval else ""
     detail = (
-        f"{best.arm.name}: {results.baseline.blackmail.value:.3f} to {treatment.blackmail.value:.3f} of "
-        f"{treatment.n} rollouts, {treatment.coherent.value:.3f} coherent; {len(best.controls)} random "
-        f"directions changed it by {min(best.rank.controls):+.3f} to {max(best.rank.controls):+.3f}"
+        f"{best.arm.name}: {results.baseline.blackmail.value:.3f} to {treatment.blackmail.value:.3f}{spread} of "
+        f"{treatment.n} rollouts of {results.n_prompts} prompts, {treatment.coherent.value:.3f} coherent; over the "
+        f"controls' rollouts {best.rank.real:+.3f}, {len(best.controls)} random directions "
+        f"{min(best.rank.controls):+.3f} to {max(best.rank.controls):+.3f}"
     )
     return Bar(name, wanted, sign * change(best), change(best) >= 0.2 and outside_all_controls(best), detail)
 

@@ -42,6 +42,8 @@ class Cell:
     coherent: Rate
     contrast: Contrast | None
     """Blackmail minus the baseline's over the rollouts that share prompt and noise; None for the baseline."""
+    cautious: Contrast | None
+    """The same with every broken reply counted as blackmail, so that breaking replies cannot look like suppression."""
     kl: float | None
     """Mean KL divergence from the unedited model on benign text, in nats a token; None where it was not measured."""
     mean_changed: float
@@ -56,7 +58,10 @@ class ArmResult:
     treatment: Cell
     controls: tuple[Cell, ...]
     rank: ControlRank | None
-    """Rank of the treatment's change among the controls' changes; None where a rate is undefined."""
+    """Rank of the treatment's change among the controls', over the same rollouts; None where a rate is undefined."""
+    family: ControlRank | None
+    """The same against each control's furthest change over all arms that should move blackmail the same way: a rank
+    that allows for having looked at several arms."""
     p_holm: float | None
     """The paired contrast's p-value, corrected over the arms of the plan."""
 
@@ -93,7 +98,8 @@ def assemble(
 
     def cell(condition: Condition, role: str) -> Cell:
         rows = by_condition[condition.name]
-        contrast = None if role == "baseline" else paired(rows, base, seed=plan.seed, level=plan.level)
+        contrast = None if role == "baseline" else paired(rows, base, plan)
+        cautious = paired(rows, base, plan, cautious=True) if role == "treatment" else None
         return Cell(
             condition.name,
             role,
@@ -103,41 +109,60 @@ def assemble(
             rate_of([o.is_rung(HARM) for _, o in rows], plan.level),
             rate_of([o.coherent for _, o in rows], plan.level),
             contrast,
+            cautious,
             kl.get(condition.name),
             sum(r.changed for r, _ in rows) / max(1, len(rows)),
         )
 
     treatments = [cell(condition, "treatment") for condition in treated[1:]]
     corrected = holm([t.contrast.p_value if t.contrast else None for t in treatments])
-    arms = []
-    for number, (arm, treatment) in enumerate(zip(plan.arms, treatments, strict=True)):
-        bank = banked[number * plan.n_controls : (number + 1) * plan.n_controls]
-        controls = tuple(cell(condition, "control") for condition in bank)
-        arms.append(ArmResult(arm, treatment, controls, _rank(arm, treatment, controls), corrected[number]))
+    controls = [cell(condition, "control") for condition in banked]
+    banks = [tuple(controls[start : start + plan.n_controls]) for start in range(0, len(controls), plan.n_controls)]
+    changes = [_matched_change(by_condition[condition.name], base, plan) for condition in treated[1:]]
+    arms = [
+        ArmResult(arm, treatment, bank, _rank(arm, change, [bank]), _rank(arm, change, _same_way(plan, arm, banks)), p)
+        for arm, treatment, bank, change, p in zip(plan.arms, treatments, banks, changes, corrected, strict=True)
+    ]
     n_prompts = len({rollout.prompt for rollout, _ in base})
     trend = _trend(plan, base, treated, by_condition)
     return Results(plan, model, n_prompts, cell(treated[0], "baseline"), tuple(arms), trend, dict(residual_norms))
 
 
-def paired(one: Graded, other: Graded, *, seed: int, level: float) -> Contrast:
-    """Blackmail in `one` minus `other` over the rollouts that share prompt, sample and so noise."""
+def paired(one: Graded, other: Graded, plan: Plan, *, cautious: bool = False) -> Contrast:
+    """Blackmail in `one` minus `other` over the rollouts that share prompt, sample and so noise.
+
+    With `cautious`, a broken reply in `one` counts as blackmail.
+    """
     against = {(rollout.prompt, rollout.sample): outcome for rollout, outcome in other}
     pairs = [
         (outcome, against[key], rollout.transcript.group)
         for rollout, outcome in one
         if (key := (rollout.prompt, rollout.sample)) in against
     ]
-    first = [outcome.is_rung(HARM) for outcome, _, _ in pairs]
+    first = [True if cautious and outcome.coherent is False else outcome.is_rung(HARM) for outcome, _, _ in pairs]
     second = [outcome.is_rung(HARM) for _, outcome, _ in pairs]
-    return paired_contrast(first, second, [group for _, _, group in pairs], seed=seed, level=level)
+    return paired_contrast(first, second, [group for _, _, group in pairs], seed=plan.seed, level=plan.level)
 
 
-def _rank(arm: Arm, treatment: Cell, controls: Sequence[Cell]) -> ControlRank | None:
-    changes = [cell.contrast.difference if cell.contrast else None for cell in (treatment, *controls)]
-    known = [change for change in changes if change is not None]
-    if len(known) < len(changes):
+def _matched_change(treatment: Graded, base: Graded, plan: Plan) -> float | None:
+    """The treatment's change over the rollouts that the controls have too."""
+    shared = [(rollout, outcome) for rollout, outcome in treatment if rollout.sample < plan.control_samples]
+    return paired(shared, base, plan).difference
+
+
+def _same_way(plan: Plan, arm: Arm, banks: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
+    """The banks of all arms that should move blackmail the way that `arm` should."""
+    return [bank for other, bank in zip(plan.arms, banks, strict=True) if other.alternative == arm.alternative]
+
+
+def _rank(arm: Arm, change: float | None, banks: Sequence[Sequence[Cell]]) -> ControlRank | None:
+    """Rank of a change among the controls, each of which enters with its furthest change over `banks`."""
+    furthest = max if arm.alternative == "greater" else min
+    changes = [[cell.contrast.difference if cell.contrast else None for cell in bank] for bank in banks]
+    if change is None or any(value is None for bank in changes for value in bank):
         return None
-    return control_rank(known[0], known[1:], alternative="greater" if arm.alternative == "greater" else "less")
+    bank = [furthest(values) for values in zip(*changes, strict=True)]
+    return control_rank(change, bank, alternative="greater" if arm.alternative == "greater" else "less")
 
 
 def _trend(
@@ -157,7 +182,7 @@ def _trend(
         for rollout, outcome in graded
     ]
     strengths, flags, groups = zip(*rows, strict=True)
-    return dose_trend(strengths, flags, groups)
+    return dose_trend(strengths, flags, groups, level=plan.level)
 
 
 def _edit(condition: Condition, residual_norms: Mapping[Site, float]) -> dict[str, Any]:
@@ -192,10 +217,8 @@ def _rate(rate: Rate) -> dict[str, Any]:
     }
 
 
-def _cell(cell: Cell) -> dict[str, Any]:
-    contrast = cell.contrast
-    absent = dict.fromkeys(("kind", "direction", "strength", "unit", "scope", "raw_strength")) | {"sites": []}
-    compared = contrast and {
+def _contrast(contrast: Contrast | None) -> dict[str, Any] | None:
+    return contrast and {
         "difference": contrast.difference,
         "low": contrast.interval and contrast.interval.low,
         "high": contrast.interval and contrast.interval.high,
@@ -203,21 +226,23 @@ def _cell(cell: Cell) -> dict[str, Any]:
         "n": contrast.n,
         "method": contrast.method,
     }
-    return (
-        absent
-        | cell.edit
-        | {
-            "condition": cell.condition,
-            "role": cell.role,
-            "n": cell.n,
-            "outcomes": cell.outcomes,
-            "blackmail": _rate(cell.blackmail),
-            "coherent": _rate(cell.coherent),
-            "contrast": compared,
-            "kl": cell.kl,
-            "mean_changed": cell.mean_changed,
-        }
-    )
+
+
+def _cell(cell: Cell) -> dict[str, Any]:
+    absent = dict.fromkeys(("kind", "direction", "strength", "unit", "scope", "raw_strength")) | {"sites": []}
+    measured = {
+        "condition": cell.condition,
+        "role": cell.role,
+        "n": cell.n,
+        "outcomes": cell.outcomes,
+        "blackmail": _rate(cell.blackmail),
+        "coherent": _rate(cell.coherent),
+        "contrast": _contrast(cell.contrast),
+        "cautious": _contrast(cell.cautious),
+        "kl": cell.kl,
+        "mean_changed": cell.mean_changed,
+    }
+    return absent | cell.edit | measured
 
 
 def to_dict(results: Results) -> dict[str, Any]:
@@ -233,6 +258,7 @@ def to_dict(results: Results) -> dict[str, Any]:
             "treatment": result.treatment.condition,
             "controls": [cell.condition for cell in result.controls],
             "rank": result.rank and asdict(result.rank) | {"floor": result.rank.floor},
+            "family": result.family and asdict(result.family) | {"floor": result.family.floor},
             "p_holm": result.p_holm,
         }
         for result in results.arms

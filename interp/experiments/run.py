@@ -1,12 +1,13 @@
 """The experiment: baseline, treatments and their control bank, generated, graded and counted in one folder.
 
-Every rollout is written as it is made. Called again on the same folder, the experiment goes on where it stopped and
-ends with the same rows as an uninterrupted one.
+Rollouts are written as they are made, `_WRITE_EVERY` at a time. Called again on the same folder, the experiment goes on
+where it stopped and ends with the same rows as an uninterrupted one.
 """
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -14,7 +15,7 @@ from interp.activations.scale import calibrate
 from interp.behaviour import Grader, Outcome, grammar
 from interp.directions import Direction, random_like
 from interp.edits import place
-from interp.errors import ExperimentError, StoreError
+from interp.errors import ExperimentError
 from interp.experiments.plan import Plan, conditions
 from interp.experiments.results import Results, assemble, to_dict
 from interp.experiments.verdict import Verdict, verdict
@@ -56,7 +57,15 @@ def steer(
     """
     treatment, bank = scaled_with_controls(model, plan, treatment, benign)
     prompts = [without_reply(prompt) for prompt in prompts]
-    _begin(model, plan, prompts, treatment, folder, command)
+    inputs = {
+        "model": fingerprint(model.identity),
+        "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
+        "benign transcripts": fingerprint([transcript.to_dict() for transcript in benign]),
+        "direction": fingerprint([[str(s), d.vector.numpy(), d.offset, d.scale] for s, d in treatment.items()]),
+        "plan": fingerprint(plan.to_dict()),
+        "grader": getattr(grader, "__qualname__", type(grader).__name__),
+    }
+    _begin(folder, inputs, command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)}, plan.seed)
     treated, banked = conditions(plan, treatment, bank)
     rows = Rows(folder / "rollouts.jsonl")
     rollouts = {r.key: r for r in map(Rollout.from_row, rows.read())}
@@ -128,37 +137,25 @@ def without_reply(prompt: Transcript) -> Transcript:
 
 
 def _begin(
-    model: Model,
-    plan: Plan,
-    prompts: Sequence[Transcript],
-    treatment: Mapping[Site, Direction],
-    folder: Path,
-    command: Sequence[str],
+    folder: Path, inputs: Mapping[str, str], command: Sequence[str], config: Mapping[str, Any], seed: int
 ) -> None:
-    """Record the run, or recognise it."""
-    vectors = {str(site): direction.vector.numpy() for site, direction in treatment.items()}
-    inputs = {
-        "model": fingerprint(model.identity),
-        "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
-        "direction": fingerprint(vectors),
-        "plan": fingerprint(plan.to_dict()),
-    }
-    try:
+    """Record the run, or recognise it.
+
+    Raises:
+        ExperimentError: the folder holds rollouts of another experiment, or of one whose record is gone.
+        StoreError: the record is damaged.
+    """
+    do = "give the same arguments, or another name with --run"
+    if (folder / "run.json").exists():
         before = RunRecord.load(folder).inputs
-    except StoreError:
-        before = None
-    if before is not None and before != inputs:
-        changed = ", ".join(key for key in inputs if before.get(key) != inputs[key])
-        raise ExperimentError(
-            f"continuing the run in {folder.name}",
-            f"another {changed}",
-            "give the same arguments, or another name with --run",
-        )
-    if before is None:
+        changed = [key for key in inputs if before.get(key) != inputs[key]]
+        if changed:
+            raise ExperimentError(f"continuing the run in {folder.name}", f"another {', '.join(changed)}", do)
+    elif (folder / "rollouts.jsonl").exists():
+        raise ExperimentError(f"continuing the run in {folder.name}", "rollouts, but no run.json", do)
+    else:
         folder.mkdir(parents=True, exist_ok=True)
-        RunRecord.now(
-            command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)}, {"seed": plan.seed}, inputs
-        ).save(folder)
+        RunRecord.now(command, config, {"seed": seed}, inputs).save(folder)
 
 
 def _chunks(rollouts: Iterable[Rollout], size: int) -> Iterable[list[Rollout]]:
