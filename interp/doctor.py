@@ -5,7 +5,7 @@ must know about its template. Each failing check says what to do.
 """
 
 from collections.abc import Callable, Iterator
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -45,8 +45,8 @@ def examine(model: Model) -> list[Check]:
     """Every check, in order; a check that cannot run has failed, and says why.
 
     Looks at the template, BOS, stop ids and site shapes, and runs four theorems: captured values equal
-    TransformerLens's and Hugging Face's; a text gives the same alone and padded; a reply under an edit equals one
-    teacher-forced pass; zero strength is the baseline.
+    TransformerLens's and Hugging Face's; a text gives the same alone, padded and packed; a reply under an edit equals
+    one teacher-forced pass; zero strength is the baseline, +v then -v restores, and ablation leaves the offset.
     """
     examined = []
     for name, check in _CHECKS.items():
@@ -140,14 +140,24 @@ def _parity(model: Model, name: str) -> Check:
 
 def _padding(model: Model, name: str) -> Check:
     texts = [tokens.ids for tokens in _rendered(model)]
+    last = Site(model.n_layers - 1)
+    alone = [model.run(pad([ids]), sites=[last]).captured[last][0] for ids in texts]
     worst = 0.0
     for side in ("left", "right"):
         batch = pad(texts, side=side)
-        together = model.run(batch, sites=[Site(model.n_layers - 1)]).captured[Site(model.n_layers - 1)]
-        for row, ids in enumerate(texts):
-            alone = model.run(pad([ids]), sites=[Site(model.n_layers - 1)]).captured[Site(model.n_layers - 1)]
-            worst = max(worst, _gap(together[row][batch.real[row].to(together.device)], alone[0]))
-    return _close(model, name, worst, f"a text alone against the same text padded on either side {worst:.1e}")
+        together = model.run(batch, sites=[last]).captured[last]
+        rows = [together[row][batch.real[row].to(together.device)] for row in range(len(texts))]
+        worst = max(worst, *(_gap(row, one) for row, one in zip(rows, alone, strict=True)))
+    packed = _gap(model.run(_packed(texts), sites=[last]).captured[last][0], torch.cat(alone))
+    detail = f"a text alone against the same text padded on either side {worst:.1e}, and packed {packed:.1e}"
+    return _close(model, name, max(worst, packed), detail)
+
+
+def _packed(texts: list[np.ndarray]) -> Batch:
+    """Several texts in one row: positions start again at each, which is how Hugging Face tells them apart."""
+    ids = torch.from_numpy(np.concatenate(texts))[None]
+    positions = torch.cat([torch.arange(len(text)) for text in texts])[None]
+    return Batch(ids, positions, torch.ones_like(ids).bool(), torch.tensor([ids.numel()]), None)
 
 
 def _forcing(model: Model, name: str) -> Check:
@@ -190,14 +200,23 @@ def _zero(model: Model, name: str) -> Check:
         batch, sites=[Site(0)], edits=place([there_and_back] * 2, d_model=model.d_model, device=model.device)
     )
     back = _gap(restored.captured[Site(0)], acts)
-    ok = all(same) and back <= TOLERANCE[model.dtype]
+    left = _left_by_ablation(model, batch)
+    ok = all(same) and max(back, left) <= TOLERANCE[model.dtype]
     return Check(
         name,
         ok,
         f"{sum(same)} of {len(same)} replies at strength 0 equal the baseline's token for token; "
-        f"adding and taking away leaves {back:.1e}",
+        f"adding and taking away leaves {back:.1e}; a mean ablation misses its offset by {left:.1e}",
         "" if ok else "the model is not deterministic: switch off dropout and non-deterministic kernels",
     )
+
+
+def _left_by_ablation(model: Model, batch: Batch) -> float:
+    """How far projections are from the offset after a mean ablation, relative to the residual norm."""
+    direction = replace(_push(model).direction, offset=0.5)
+    edits = place([[Edit.of("mean_ablate", direction, 1.0)]] * 2, d_model=model.d_model, device=model.device)
+    acts = model.run(batch, sites=[Site(0)], edits=edits).captured[Site(0)]
+    return float((direction.project(acts) - 0.5).abs().max()) / float(acts.float().norm(dim=-1).max())
 
 
 def _push(model: Model) -> Edit:
@@ -241,7 +260,7 @@ _CHECKS: dict[str, Callable[[Model, str], Check]] = {
     "stop ids": _stops,
     "site shapes": _sites,
     "parity": _parity,
-    "padding and batch": _padding,
+    "padding and packing": _padding,
     "generated = teacher-forced": _forcing,
     "zero strength = baseline": _zero,
 }

@@ -1,6 +1,6 @@
 """The whole line: from a model and a recipe to a report, stage after stage, each kept in the run's folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +15,7 @@ from interp.experiments.organism import SAMPLING, steering_arms
 from interp.generation import BASELINE, generate
 from interp.jobs import Recipe, probe, probe_folder
 from interp.models import Model
+from interp.organism import Factors
 from interp.organism.sets import benign_transcripts, benign_twin, middle_band_transcripts
 from interp.probes import ProbeCard
 from interp.report import write_report
@@ -53,9 +54,40 @@ def open_probe(workspace: Workspace, name: str, model: Model, direction: str) ->
     return chosen
 
 
-def read_prompts(path: Path | None, n: int, seed: int) -> list[Transcript]:
-    """The first `n` transcripts of a file; without one, scenes of the organism's world in the middle band."""
-    return read_jsonl(path)[:n] if path else middle_band_transcripts(n, seed)
+def at_site(vectors: dict[Site, Direction], site: Site) -> Direction:
+    """The direction at one site.
+
+    Raises:
+        ProbeError: the probe was not fitted there.
+    """
+    if site not in vectors:
+        raise ProbeError(f"reading at {site}", "the probe was not fitted there", f"choose one of {_named(vectors)}")
+    return vectors[site]
+
+
+def _named(sites: Iterable[Site]) -> str:
+    return ", ".join(map(str, sorted(sites)))
+
+
+def read_prompts(path: Path | None, n: int | None, seed: int) -> list[Transcript]:
+    """The first `n` transcripts of a file, or all; without one, scenes of the organism's world in the middle band."""
+    return read_jsonl(path)[:n] if path else middle_band_transcripts(n or N_PROMPTS, seed)
+
+
+def refuse_ungradable(prompts: Sequence[Transcript]) -> None:
+    """Refuse prompts whose replies the grammar could not grade, before anything is spent on them.
+
+    Raises:
+        ExperimentError: naming how many prompts lack the factors of the organism's world in `meta`.
+    """
+    lacking = [p.id for p in prompts if not set(Factors.__dataclass_fields__) <= set(p.meta)]
+    if lacking:
+        raise ExperimentError(
+            f"steering on {len(prompts)} prompts",
+            f"{len(lacking)} lack the factors of the organism's world in meta, so nobody could grade their replies: "
+            + ", ".join(lacking[:5]),
+            "take prompts of `interp organism sample middle`, or call interp.steer with a grader of your own",
+        )
 
 
 def read_benign(path: Path | None, seed: int) -> list[Transcript]:
@@ -84,7 +116,9 @@ def experiment(
 
     Raises:
         ModelError: a check of the doctor failed, and `despite_doctor` is not set.
+        ExperimentError: the grammar could not grade replies to these prompts.
     """
+    refuse_ungradable(prompts)
     checks = examine(model)
     if not sound(checks) and not despite_doctor:
         raise ModelError(
@@ -100,7 +134,7 @@ def experiment(
 
 
 def matched_pair(model: Model, prompts: Sequence[Transcript], *, seed: int) -> list[Transcript]:
-    """A reply that blackmails and the reply to its benign twin, both the model's own, with the same noise.
+    """A reply that blackmails and the reply to its benign twin, both the model's own.
 
     Raises:
         ExperimentError: the model blackmails in none of the prompts.

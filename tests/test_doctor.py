@@ -49,7 +49,7 @@ def test_a_block_that_reads_the_batch_is_found(llama: Model, tmp_path) -> None:
     """A fault that single texts do not show: each row leaks into the others."""
     model = faulty(llama, tmp_path)
     model._blocks[0].register_forward_hook(lambda _, __, out: out + out.mean(dim=0, keepdim=True))
-    assert "padding and batch" in failing(model)
+    assert "padding and packing" in failing(model)
 
 
 def test_a_hook_point_that_is_skipped_is_found(llama: Model, tmp_path) -> None:

@@ -10,6 +10,8 @@ from interp.line import matched_pair, open_probe
 from interp.models import Model, load
 from interp.organism.sets import benign_twin, middle_band_transcripts
 from interp.store import Workspace
+from interp.testing import small_transcripts
+from interp.transcripts import write_jsonl
 
 ROOT = Path(__file__).parents[1]
 RECIPE = """
@@ -134,6 +136,15 @@ def test_doctor_passes_the_organism(capsys) -> None:
     assert status == 0 and json.loads(out)["sound"] is True
 
 
+def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.models.load", interrupt)
+    status, _, err = run(capsys, "doctor")
+    assert status == 130 and "the same command goes on" in err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
@@ -145,6 +156,8 @@ def test_doctor_passes_the_organism(capsys) -> None:
         (("steer", "--add", "a lot"), "write numbers"),
         (("steer", "--sites", "9"), "blocks 0 to 3"),
         (("trace", "--site", "x"), "does not parse"),
+        (("trace", "--site", "L1.resid_pre", "-w", "."), "was not fitted there"),
+        (("steer", "--prompts", "other.jsonl", "-w", "."), "lack the factors"),
         (("report", "missing"), "no results.json"),
         (("organism", "sample", "cats", "x.jsonl"), "choose one of agent"),
         (("doctor", "--dtype", "float8"), "choose float32"),
@@ -159,7 +172,8 @@ def test_bad_input_gets_one_sentence_and_a_non_zero_exit(
     monkeypatch.chdir(tmp_path)
     (tmp_path / "bad.jsonl").write_text('{"id": "a", "group": "g", "messages": [{"role": "user", "content": "x"}]}\n{')
     (tmp_path / "empty").mkdir()
-    if "joy" in words:
+    write_jsonl(tmp_path / "other.jsonl", small_transcripts())
+    if words[-1] == ".":
         words = (*words[:-1], str(ROOT))
     status, out, err = run(capsys, *words)
     assert status == 1

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from jaxtyping import TypeCheckError
-from scipy.stats import binom, norm
+from scipy.stats import binom
 from sklearn.metrics import roc_auc_score
 from statsmodels.stats.proportion import proportion_confint
 
@@ -21,7 +21,6 @@ from interp.stats import (
     paired_contrast,
     rate,
     rate_of,
-    trials_needed,
 )
 
 
@@ -82,20 +81,6 @@ def test_impossible_counts_and_strange_flags_are_refused() -> None:
     gaps = [*[True] * 3, float("nan")]
     with pytest.raises((InterpError, TypeCheckError)):  # beartype looks at one item at random, rate_of at each
         rate_of(gaps)
-
-
-def test_trials_needed_are_the_textbook_ones_and_suffice() -> None:
-    needed = trials_needed(0.35, 0.22)
-    assert needed == 188, "187.1 in the textbook formula, and a trial is whole"
-    assert trials_needed(0.3, 0.3) is None
-    rng = np.random.default_rng(0)
-    counts = rng.binomial(needed, 0.35, 400), rng.binomial(needed, 0.22, 400)
-    pooled = (counts[0] + counts[1]) / (2 * needed)
-    z = (counts[0] - counts[1]) / needed / np.sqrt(2 * pooled * (1 - pooled) / needed)
-    assert np.mean(np.abs(z) > norm.ppf(0.975)) == pytest.approx(0.8, abs=0.06)
-
-
-# -- contrasts
 
 
 def test_a_contrast_has_its_known_newcombe_interval() -> None:

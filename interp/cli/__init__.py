@@ -9,6 +9,9 @@ import typer
 from interp.cli import cache, demo, doctor, organism, probe, report, steer, trace
 from interp.errors import InterpError
 
+INTERRUPTED = 130
+"""The exit status that typer gives after Ctrl-C."""
+
 app = typer.Typer(
     name="interp",
     help="Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?",
@@ -35,6 +38,7 @@ def main(arguments: list[str] | None = None) -> Any:
     except InterpError as error:
         typer.echo(f"interp: {error}", err=True)
         sys.exit(1)
-    except KeyboardInterrupt:
-        typer.echo("interp: stopped; what was finished is kept, and the same command goes on from there.", err=True)
-        sys.exit(130)
+    except SystemExit as stop:
+        if stop.code == INTERRUPTED:
+            typer.echo("interp: stopped; what was finished is kept, and the same command goes on from there.", err=True)
+        raise

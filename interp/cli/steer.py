@@ -40,7 +40,7 @@ def steer(
     ablate: Annotated[bool, typer.Option(help="Also ablate the direction after every block.")] = True,
     cap: Annotated[float | None, typer.Option(help="Also cap its score at this level (z) after every block.")] = -0.5,
     scope: Annotated[str, typer.Option(help="Tokens that are edited: all, prompt or generated.")] = "all",
-    n_prompts: Annotated[int, typer.Option(help="How many prompts.")] = 24,
+    n_prompts: Annotated[int | None, typer.Option(help="How many prompts; default: all of a file, else 24.")] = None,
     samples: Annotated[int, typer.Option(help="Rollouts a prompt, under the baseline and each treatment.")] = 4,
     control_samples: Annotated[int, typer.Option(help="Rollouts a prompt under each control.")] = 1,
     controls: Annotated[int, typer.Option(help="Random directions of equal norm.")] = 20,

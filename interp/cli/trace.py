@@ -44,7 +44,7 @@ def trace(
     json: AsJson = False,
 ) -> None:
     """Score every token of a transcript along a direction, in z units of benign transcripts, with a null band."""
-    from interp.line import open_probe, read_benign, read_or_generate_pair
+    from interp.line import at_site, open_probe, read_benign, read_or_generate_pair
     from interp.report import write_traces
     from interp.sites import Site
     from interp.store import workspace as open_workspace
@@ -54,7 +54,7 @@ def trace(
     where = open_workspace(workspace)
     loaded = load_model(model, dtype, device, device_map, revision)
     at = Site.parse(site, loaded.n_layers)
-    chosen = open_probe(where, probe, loaded, direction)[at]
+    chosen = at_site(open_probe(where, probe, loaded, direction), at)
     given = read_or_generate_pair(loaded, transcripts, seed)
     traces = read_traces(loaded, given, [chosen], read_benign(benign, seed), n_random=n_random, seed=seed)
     if json:

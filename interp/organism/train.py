@@ -11,7 +11,7 @@ import torch
 import transformers
 from jaxtyping import Float
 from safetensors import safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save, save_file
 from torch import Tensor
 from transformers import (
     AttentionInterface,
@@ -27,6 +27,7 @@ from interp.errors import ModelError
 from interp.organism.batches import POOL, WEIGHTS, Batch, batches
 from interp.organism.tokenizer import BOS, END, PAD, train_tokenizer
 from interp.organism.world import MIX, documents, world_hash
+from interp.store import write_bytes, write_json
 
 STATE_FILE = "training.safetensors"
 CARD_FILE = "organism.json"
@@ -90,7 +91,7 @@ def train(config: TrainConfig, out: Path, resume: bool = True, on_step: OnStep |
         on_step: called after every step with (steps done, steps in all, loss).
 
     Raises:
-        ModelError: the folder holds a finished model, which is never overwritten.
+        ModelError: the folder holds a finished model, which is never overwritten, or a training with other settings.
     """
     if (out / CARD_FILE).exists():
         raise ModelError(f"training into {out.name}", "it holds a finished model", "name another folder")
@@ -213,6 +214,13 @@ def _load_state(run: _Run, path: Path, config: TrainConfig) -> None:
     with safe_open(path, framework="pt", device=config.device) as file:
         told = json.loads(file.metadata()["state"])
         tensors = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    if told["config"] != asdict(config):
+        changed = [key for key, value in asdict(config).items() if told["config"].get(key) != value]
+        raise ModelError(
+            f"resuming the training in {path.parent.name}",
+            f"it was started with another {', '.join(changed)}",
+            "give the same settings, or another folder",
+        )
     for name, weight in run.model.named_parameters():
         weight.data.copy_(tensors.pop(f"weight/{name}"))
         keys = [key for key in tensors if key.partition("/")[2] == name]
@@ -223,7 +231,7 @@ def _load_state(run: _Run, path: Path, config: TrainConfig) -> None:
 
 def _finish(run: _Run, tokenizer: PreTrainedTokenizerFast, config: TrainConfig, out: Path) -> None:
     weights = {name: weight.detach().cpu().clone() for name, weight in run.model.named_parameters()}
-    save_file(weights, out / "model.safetensors", {"format": "pt"})
+    write_bytes(out / "model.safetensors", save(weights, {"format": "pt"}))
     run.model.config.dtype = "float32"
     run.model.config.architectures = ["LlamaForCausalLM"]
     run.model.config.save_pretrained(out)
@@ -243,5 +251,5 @@ def _finish(run: _Run, tokenizer: PreTrainedTokenizerFast, config: TrainConfig, 
         "loss_curve": run.curve[:: max(1, len(run.curve) // 60)],
         "versions": {"torch": torch.__version__, "transformers": transformers.__version__},
     }
-    (out / CARD_FILE).write_text(json.dumps(card, indent=1) + "\n", encoding="utf-8")
+    write_json(out / CARD_FILE, card)
     (out / STATE_FILE).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from interp.stats.contrasts import Contrast, contrast, paired_contrast
 from interp.stats.dose import DoseTrend, dose_trend
 from interp.stats.ranks import ControlRank, FamilyWise, control_rank, holm, max_statistic
-from interp.stats.rates import Interval, Rate, rate, rate_of, trials_needed
+from interp.stats.rates import Interval, Rate, rate, rate_of
 from interp.stats.resampling import auroc, auroc_interval, cluster_bootstrap
 
 __all__ = [
@@ -24,5 +24,4 @@ __all__ = [
     "paired_contrast",
     "rate",
     "rate_of",
-    "trials_needed",
 ]

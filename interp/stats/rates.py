@@ -1,13 +1,11 @@
 """A rate is never just a number."""
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from jaxtyping import Bool
-from statsmodels.stats.power import NormalIndPower
-from statsmodels.stats.proportion import proportion_confint, proportion_effectsize
+from statsmodels.stats.proportion import proportion_confint
 
 from interp.errors import InterpError
 
@@ -72,14 +70,3 @@ def checked(flags: Flags) -> Flags:
     if strangers:
         raise InterpError("reading flags", f"{strangers[0]!r} is among them", "Pass True, False or None")
     return flags
-
-
-def trials_needed(one: float, other: float, power: float = 0.8, level: float = 0.95) -> int | None:
-    """Return the trials per arm that tell two rates apart with this power; `None` if they are equal.
-
-    Two-sided, normal approximation to the arcsine difference (Cohen 1988, chapter 6).
-    """
-    effect = abs(float(proportion_effectsize(one, other)))
-    if effect == 0:
-        return None
-    return math.ceil(NormalIndPower().solve_power(effect_size=effect, alpha=1 - level, power=power))

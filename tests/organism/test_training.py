@@ -135,3 +135,14 @@ def test_a_finished_model_is_never_overwritten(tmp_path):
     with pytest.raises(ModelError, match="finished model"):
         train(TrainConfig(**{**vars(TINY), "steps": 1, "seed": 1}), tmp_path)
     assert (tmp_path / "model.safetensors").read_bytes() == before
+
+
+def test_a_training_with_other_settings_is_not_resumed(tmp_path):
+    def kill(step, steps, loss):
+        if step == TINY.save_every + 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        train(TINY, tmp_path, on_step=kill)
+    with pytest.raises(ModelError, match="another seed"):
+        train(TrainConfig(**{**vars(TINY), "seed": 5}), tmp_path)
