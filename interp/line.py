@@ -178,7 +178,7 @@ def demo(model: Model, *, workspace: Workspace, folder: Path, on_progress: Progr
     traces = trace(model, matched_pair(model, prompts, seed=SEED), best, benign, seed=SEED)
     save_traces(folder, traces)
     plan = Plan(
-        QUESTION, DIRECTION, steering_arms(model.n_layers), samples=4, control_samples=2, seed=SEED, sampling=SAMPLING
+        QUESTION, DIRECTION, steering_arms(model.n_layers), samples=3, control_samples=3, seed=SEED, sampling=SAMPLING
     )
     return experiment(
         model,

@@ -61,7 +61,7 @@ class Sizes:
     stories: int = 640
     prompts: int = 48
     samples: int = 6
-    control_samples: int = 1
+    control_samples: int = 3
     n_controls: int = 20
 
 
@@ -190,9 +190,9 @@ def steering_arms(n_layers: int) -> tuple[Arm, ...]:
     """
     late = tuple(Site(layer) for layer in range(n_layers // 4, n_layers))
     everywhere = tuple(Site(layer) for layer in range(n_layers))
-    suppressing = (("ablate", 1.0, "fraction"), ("cap", 0.0, "z"), ("cap", -0.5, "z"))
+    suppressing = (("ablate", 1.0, "fraction"), ("cap", -0.5, "z"))
     return (
-        *dose_arms((0.04, 0.08, 0.12), "resid", late),
+        *dose_arms((0.06, 0.12), "resid", late),
         *(Arm(kind, value, unit, everywhere, "less") for kind, value, unit in suppressing),
     )
 

@@ -76,8 +76,8 @@ def _real(
     if contrast is not None and contrast["low"] is not None and contrast["high"] is not None:
         reach = {
             "type": "data",
-            "array": [contrast["high"] - real],
-            "arrayminus": [real - contrast["low"]],
+            "array": [max(0.0, contrast["high"] - real)],
+            "arrayminus": [max(0.0, real - contrast["low"])],
             "color": VERMILLION,
             "thickness": 1.4,
             "width": 4,
