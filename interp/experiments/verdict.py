@@ -42,9 +42,9 @@ def verdict(results: Results) -> Verdict:
     graded, is `uninformative`. Everything else is `no effect at this power`. Raising arms never decide.
     """
     word, arm = _word(results)
+    first = _baseline_sentence(results) + (f" {CAVEAT}" if word == "specific suppression" else "")
     arms = [_arm_sentence(result, results) for result in results.arms]
-    caveat = [CAVEAT] if word == "specific suppression" else []
-    return Verdict(word, _headline(word, arm, results), (_baseline_sentence(results), *arms, *caveat))
+    return Verdict(word, _headline(word, arm, results), (first, *arms))
 
 
 def lowers(result: ArmResult, level: float) -> bool:
