@@ -4,11 +4,11 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.options import Where, load_model, say, stages
+from interp.cli import options
 
 
 def demo(
-    workspace: Where = None,
+    workspace: options.Where = None,
     run: Annotated[str, typer.Option(help="Name of the folder in runs/.")] = "demo",
 ) -> None:
     """Probe, trace, steer and report on the embedded model, and say where the report is.
@@ -20,8 +20,8 @@ def demo(
 
     where = open_workspace(workspace)
     folder = where.runs / run
-    model = load_model("organism")
-    with stages() as tell:
+    model = options.load_model("organism")
+    with options.stages() as tell:
         verdict = whole_line(model, workspace=where, folder=folder, on_progress=tell)
-    say(verdict.headline)
+    options.say(verdict.headline)
     typer.echo(f"The report is {folder / 'report.html'}")

@@ -2,16 +2,16 @@
 
 import typer
 
-from interp.cli.options import AsJson, Device, DeviceMap, Dtype, ModelName, Revision, as_json, load_model, say
+from interp.cli import options
 
 
 def doctor(
-    model: ModelName = "organism",
-    dtype: Dtype = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    json: AsJson = False,
+    model: options.ModelName = "organism",
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    json: options.AsJson = False,
 ) -> None:
     """Check a model's template, BOS, stop ids and sites, and that reading and editing it can be believed.
 
@@ -19,13 +19,13 @@ def doctor(
     """
     from interp.doctor import examine, lines, sound
 
-    loaded = load_model(model, dtype, device, device_map, revision)
+    loaded = options.load_model(model, dtype, device, device_map, revision)
     checks = examine(loaded)
     if json:
-        as_json({"model": loaded.name, "sound": sound(checks), "checks": [check.to_dict() for check in checks]})
+        options.as_json({"model": loaded.name, "sound": sound(checks), "checks": [check.to_dict() for check in checks]})
     else:
-        say(str(loaded))
+        options.say(str(loaded))
         for line in lines(checks):
-            say(line)
+            options.say(line)
     if not sound(checks):
         raise typer.Exit(1)

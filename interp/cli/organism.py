@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.options import AsJson, Dtype, ModelName, Where, as_json, load_model, progress, say, stages
+from interp.cli import options
 
 app = typer.Typer(help="The embedded model: its world, its training, its measured bars.", no_args_is_help=True)
 
@@ -22,7 +22,7 @@ def sample(
     from interp.transcripts import write_jsonl
 
     write_jsonl(out, draw(kind, n, seed))
-    say(f"{n} {kind} transcripts are in {out}")
+    options.say(f"{n} {kind} transcripts are in {out}")
 
 
 @app.command("train")
@@ -43,17 +43,17 @@ def train(
         torch.set_num_threads(threads)
     shipped = TrainConfig()
     config = TrainConfig(steps=steps or shipped.steps, seed=seed, device=device)
-    with progress("training") as tell:
+    with options.progress("training") as tell:
         run(config, out, on_step=lambda step, total, _: tell(step, total))
-    say(f"The model is in {out}")
+    options.say(f"The model is in {out}")
 
 
 @app.command("evaluate")
 def evaluate(
-    model: ModelName = "organism",
-    workspace: Where = None,
-    dtype: Dtype = None,
-    json: AsJson = False,
+    model: options.ModelName = "organism",
+    workspace: options.Where = None,
+    dtype: options.Dtype = None,
+    json: options.AsJson = False,
     out: Annotated[Path | None, typer.Option(help="Also write the table to this JSON file.")] = None,
 ) -> None:
     """Measure the embedded model against its bars on held-out scenes. Exit status 1 if a bar is missed."""
@@ -62,17 +62,17 @@ def evaluate(
     from interp.store import workspace as open_workspace
     from interp.store import write_json
 
-    loaded = load_model(model, dtype)
-    with stages() as tell:
+    loaded = options.load_model(model, dtype)
+    with options.stages() as tell:
         bars = run(loaded, workspace=open_workspace(workspace), on_progress=tell)
     table = card(bars, loaded, Sizes(), SEED)
     if out is not None:
         write_json(out, table)
     if json:
-        as_json(table)
+        options.as_json(table)
     else:
         for bar in bars:
-            say(f"{'met   ' if bar.met else 'MISSED'} {bar.name} ({bar.wanted}): {bar.measured:.3f}")
-            say(f"       {bar.detail}")
+            options.say(f"{'met   ' if bar.met else 'MISSED'} {bar.name} ({bar.wanted}): {bar.measured:.3f}")
+            options.say(f"       {bar.detail}")
     if not all(bar.met for bar in bars):
         raise typer.Exit(1)

@@ -5,32 +5,19 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.options import (
-    AsJson,
-    Device,
-    DeviceMap,
-    DryRun,
-    Dtype,
-    ModelName,
-    Revision,
-    Where,
-    as_json,
-    load_model,
-    say,
-    stages,
-)
+from interp.cli import options
 
 
 def probe(
     recipe: Annotated[Path, typer.Argument(help="A recipe (TOML), such as probes/desperation/recipe.toml.")],
-    model: ModelName = "organism",
-    dtype: Dtype = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    workspace: Where = None,
-    dry_run: DryRun = False,
-    json: AsJson = False,
+    model: options.ModelName = "organism",
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    workspace: options.Where = None,
+    dry_run: options.DryRun = False,
+    json: options.AsJson = False,
 ) -> None:
     """Fit and measure a probe at every layer: AUROC on unseen groups, its interval, its null.
 
@@ -41,18 +28,18 @@ def probe(
     from interp.store import workspace as open_workspace
 
     asked, where = Recipe.load(recipe), open_workspace(workspace)
-    loaded = load_model(model, dtype, device, device_map, revision)
+    loaded = options.load_model(model, dtype, device, device_map, revision)
     costs = probe_cost(asked, loaded)
     if dry_run or not json:
         for stage, cost in costs.items():
-            say(f"{stage}: {cost.transcripts} texts, {cost.tokens} tokens, {cost.bytes / 1e6:.1f} MB kept")
+            options.say(f"{stage}: {cost.transcripts} texts, {cost.tokens} tokens, {cost.bytes / 1e6:.1f} MB kept")
     if dry_run:
         return
-    with stages() as tell:
+    with options.stages() as tell:
         card = run(asked, loaded, workspace=where, on_progress=tell)
     folder = probe_folder(where, asked.name, loaded)
     if json:
-        as_json(
+        options.as_json(
             {
                 "folder": str(folder),
                 "measures": [
@@ -69,5 +56,5 @@ def probe(
             }
         )
     else:
-        say(card.to_markdown())
-        say(f"The probe is in {folder}")
+        options.say(card.to_markdown())
+        options.say(f"The probe is in {folder}")

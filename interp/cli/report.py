@@ -5,11 +5,11 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.options import say
+from interp.cli import options
 
 
 def report(run: Annotated[Path, typer.Argument(help="A folder of runs/.")]) -> None:
     """Write report.html, one page that opens offline, from the files of a run."""
     from interp.report import write_report
 
-    say(f"The report is {write_report(run)}")
+    options.say(f"The report is {write_report(run)}")

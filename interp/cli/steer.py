@@ -6,24 +6,11 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.options import (
-    AsJson,
-    Device,
-    DeviceMap,
-    DryRun,
-    Dtype,
-    ModelName,
-    Revision,
-    Where,
-    as_json,
-    load_model,
-    say,
-    stages,
-)
+from interp.cli import options
 
 
 def steer(
-    model: ModelName = "organism",
+    model: options.ModelName = "organism",
     probe: Annotated[str, typer.Option(help="A probe fitted on the model (probes/NAME/MODEL/).")] = "desperation",
     direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate",
     prompts: Annotated[
@@ -49,13 +36,13 @@ def steer(
     seed: Annotated[int, typer.Option(help="Of prompts, controls and rollouts.")] = 0,
     run: Annotated[str, typer.Option(help="Name of the folder in runs/.")] = "steer",
     despite_doctor: Annotated[bool, typer.Option(help="Go on although the model failed a check.")] = False,
-    dtype: Dtype = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    workspace: Where = None,
-    dry_run: DryRun = False,
-    json: AsJson = False,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    workspace: options.Where = None,
+    dry_run: options.DryRun = False,
+    json: options.AsJson = False,
 ) -> None:
     """Steer, ablate and cap along a direction, against random directions, and write a report.
 
@@ -69,7 +56,7 @@ def steer(
     from interp.store import workspace as open_workspace
 
     where = open_workspace(workspace)
-    loaded = load_model(model, dtype, device, device_map, revision)
+    loaded = options.load_model(model, dtype, device, device_map, revision)
     arms = arms_from(
         add, unit, parse_sites(sites, loaded.n_layers), loaded.all_sites(), ablate=ablate, cap=cap, scope=scope
     )
@@ -78,14 +65,14 @@ def steer(
     )
     asked, calm = read_prompts(prompts, n_prompts, seed), read_benign(benign, seed)
     if dry_run or not json:
-        say(
+        options.say(
             f"{len(asked)} prompts, {len(arms)} arms, {controls} controls each: {plan.rollouts(len(asked))} rollouts "
             f"of at most {max_new_tokens} tokens."
         )
     if dry_run:
         return
     treatment = open_probe(where, probe, loaded, direction)
-    with stages() as tell:
+    with options.stages() as tell:
         verdict = experiment(
             loaded,
             plan,
@@ -98,7 +85,7 @@ def steer(
             on_progress=tell,
         )
     if json:
-        as_json(verdict.to_dict())
+        options.as_json(verdict.to_dict())
     else:
         for line in (verdict.headline, *verdict.sentences, f"The report is {where.runs / run / 'report.html'}"):
-            say(line)
+            options.say(line)

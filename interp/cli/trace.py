@@ -5,18 +5,7 @@ from typing import Annotated
 
 import typer
 
-from interp.cli.options import (
-    AsJson,
-    Device,
-    DeviceMap,
-    Dtype,
-    ModelName,
-    Revision,
-    Where,
-    as_json,
-    load_model,
-    say,
-)
+from interp.cli import options
 
 
 def trace(
@@ -27,7 +16,7 @@ def trace(
             "that blackmails, and the reply to its benign twin."
         ),
     ] = None,
-    model: ModelName = "organism",
+    model: options.ModelName = "organism",
     probe: Annotated[str, typer.Option(help="Name of a probe fitted on the model.")] = "desperation",
     direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate",
     site: Annotated[str, typer.Option(help="Where it is read: L2.resid_post, 2/3, -1, ...")] = "2/3",
@@ -36,12 +25,12 @@ def trace(
     seed: Annotated[int, typer.Option(help="Of the random directions and the replies.")] = 0,
     out: Annotated[Path | None, typer.Option(help="The page to write; default: runs/trace/trace.html.")] = None,
     text: Annotated[bool, typer.Option("--text", help="Print the traces in the terminal.")] = False,
-    dtype: Dtype = None,
-    device: Device = None,
-    device_map: DeviceMap = None,
-    revision: Revision = None,
-    workspace: Where = None,
-    json: AsJson = False,
+    dtype: options.Dtype = None,
+    device: options.Device = None,
+    device_map: options.DeviceMap = None,
+    revision: options.Revision = None,
+    workspace: options.Where = None,
+    json: options.AsJson = False,
 ) -> None:
     """Score every token of a transcript along a direction, in z units of benign transcripts, with a null band."""
     from interp.line import at_site, open_probe, read_benign, read_or_generate_pair
@@ -52,15 +41,15 @@ def trace(
     from interp.traces import trace as read_traces
 
     where = open_workspace(workspace)
-    loaded = load_model(model, dtype, device, device_map, revision)
+    loaded = options.load_model(model, dtype, device, device_map, revision)
     at = Site.parse(site, loaded.n_layers)
     chosen = at_site(open_probe(where, probe, loaded, direction), at)
     given = read_or_generate_pair(loaded, transcripts, seed)
     traces = read_traces(loaded, given, [chosen], read_benign(benign, seed), n_random=n_random, seed=seed)
     if json:
-        as_json([found.to_dict() for found in traces])
+        options.as_json([found.to_dict() for found in traces])
     elif text:
         for found in traces:
-            say(as_text(found))
+            options.say(as_text(found))
     else:
-        say(f"The page is {write_traces(traces, out or where.runs / 'trace' / 'trace.html')}")
+        options.say(f"The page is {write_traces(traces, out or where.runs / 'trace' / 'trace.html')}")

@@ -57,14 +57,7 @@ def steer(
     """
     treatment, bank = scaled_with_controls(model, plan, treatment, benign)
     prompts = [without_reply(prompt) for prompt in prompts]
-    inputs = {
-        "model": fingerprint(model.identity),
-        "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
-        "benign transcripts": fingerprint([transcript.to_dict() for transcript in benign]),
-        "direction": fingerprint([[str(s), d.vector.numpy(), d.offset, d.scale] for s, d in treatment.items()]),
-        "plan": fingerprint(plan.to_dict()),
-        "grader": getattr(grader, "__qualname__", type(grader).__name__),
-    }
+    inputs = _inputs(model, plan, prompts, treatment, benign, grader)
     _begin(folder, inputs, command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)}, plan.seed)
     treated, banked = conditions(plan, treatment, bank)
     rows = Rows(folder / "rollouts.jsonl")
@@ -134,6 +127,25 @@ def without_reply(prompt: Transcript) -> Transcript:
         if ends
         else prompt
     )
+
+
+def _inputs(
+    model: Model,
+    plan: Plan,
+    prompts: Sequence[Transcript],
+    treatment: Mapping[Site, Direction],
+    benign: Sequence[Transcript],
+    grader: Grader,
+) -> dict[str, str]:
+    """Fingerprints of all that the rows of a run depend on."""
+    return {
+        "model": fingerprint(model.identity),
+        "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
+        "benign transcripts": fingerprint([transcript.to_dict() for transcript in benign]),
+        "direction": fingerprint([[str(s), d.vector.numpy(), d.offset, d.scale] for s, d in treatment.items()]),
+        "plan": fingerprint(plan.to_dict()),
+        "grader": getattr(grader, "__qualname__", type(grader).__name__),
+    }
 
 
 def _begin(
