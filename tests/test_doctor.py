@@ -52,6 +52,14 @@ def test_a_block_that_reads_the_batch_is_found(llama: Model, tmp_path) -> None:
     assert "padding and packing" in failing(model)
 
 
+def test_texts_that_leak_into_each_other_when_packed_are_found(llama: Model, tmp_path) -> None:
+    """Without position ids nothing tells packed texts apart; padded ones are still told apart by their mask."""
+    model = faulty(llama, tmp_path)
+    forward = model.bridge and model.hf.base_model.forward  # the twin is made before the fault
+    model.hf.base_model.forward = lambda **inputs: forward(**(inputs | {"position_ids": None}))
+    assert failing(model) == {"padding and packing"}
+
+
 def test_a_hook_point_that_is_skipped_is_found(llama: Model, tmp_path) -> None:
     model = faulty(llama, tmp_path)
     model.bridge.blocks[1].hook_out.register_forward_hook(lambda _, __, out: out * 1.01)

@@ -1,6 +1,7 @@
 """Plans, tables and verdicts: what the words need, and that a run goes on where it stopped."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from interp.experiments.verdict import CAVEAT
 from interp.generation import Rollout, Sampling
 from interp.models import Model
 from interp.sites import Site
+from interp.stats import Interval
 from interp.store import Rows, fingerprint
 from interp.testing import random_direction, small_transcripts
 from interp.transcripts import Message, Transcript
@@ -114,6 +116,16 @@ def test_broken_replies_count_against_a_fall(llama: Model) -> None:
     found = results(llama, {LOWER.name: 0.5, RAISE.name: 0.5}, coherent=0.6).arms[0].treatment
     assert found.contrast is not None and found.cautious is not None
     assert found.contrast.difference < -0.1 and found.cautious.difference > 0.1
+
+
+def test_a_fall_that_cautious_counting_undoes_is_disruption(llama: Model) -> None:
+    found = results(llama, {LOWER.name: 0.1}, arms=(LOWER,))
+    assert verdict(found).word == "specific suppression", "control"
+    (arm,) = found.arms
+    assert arm.treatment.contrast is not None
+    undone = replace(arm.treatment.contrast, interval=Interval(-0.1, 0.1, 0.95, "made by hand"))
+    broken = replace(found, arms=(replace(arm, treatment=replace(arm.treatment, cautious=undone)),))
+    assert verdict(broken).word == "disruption" and "broken replies" in verdict(broken).headline
 
 
 def test_broken_replies_support_no_claim(llama: Model) -> None:

@@ -18,7 +18,6 @@ from interp.store import (
     Rows,
     RunRecord,
     fingerprint,
-    fingerprint_file,
     folders,
     new_folder,
     read_folder,
@@ -104,13 +103,6 @@ def test_the_fingerprint_is_the_same_in_another_process() -> None:
 def test_what_has_no_canonical_form_has_no_fingerprint(value: Any) -> None:
     with pytest.raises(StoreError, match="has no canonical form"):
         fingerprint({"value": [value]})
-
-
-def test_the_fingerprint_of_a_file_is_its_bytes_and_not_its_name(tmp_path: Path) -> None:
-    for name, data in {"a": b"1", "b": b"1", "c": b"2"}.items():
-        (tmp_path / name).write_bytes(data)
-    a, b, c = (fingerprint_file(tmp_path / name) for name in "abc")
-    assert a == b != c
 
 
 # -- one file

@@ -7,7 +7,6 @@ from interp.behaviour import MIN_COHERENCE
 from interp.experiments.results import ArmResult, Cell, Results
 from interp.stats import Contrast, Rate
 
-WORDS = ("specific suppression", "suppression, not specific", "disruption", "no effect at this power", "uninformative")
 HEADROOM = 0.05
 """A baseline this near to 0 or 1 leaves nothing to move."""
 MAX_UNGRADED = 0.05

@@ -6,7 +6,7 @@ may delete it while no writer is at work.
 
 from interp.store.files import read_json, write_bytes, write_json
 from interp.store.folders import FileStamp, Manifest, new_folder, read_folder, seal
-from interp.store.identity import fingerprint, fingerprint_file
+from interp.store.identity import fingerprint
 from interp.store.records import GitState, RunRecord
 from interp.store.rows import Rows
 from interp.store.workspaces import Workspace, workspace
@@ -19,7 +19,6 @@ __all__ = [
     "RunRecord",
     "Workspace",
     "fingerprint",
-    "fingerprint_file",
     "new_folder",
     "read_folder",
     "read_json",

@@ -27,15 +27,6 @@ def fingerprint(value: Any) -> str:
     return hashlib.sha256(canonical.encode()).hexdigest()[:16]
 
 
-def fingerprint_file(path: str | Path) -> str:
-    """Return 16 hexadecimal digits that name the bytes of a file; its name does not count.
-
-    Raises:
-        StoreError: if the file cannot be read.
-    """
-    return sha256(Path(path))[:16]
-
-
 def sha256(path: Path) -> str:
     """Return the 64 hexadecimal digits of a file's SHA-256."""
     try:
