@@ -14,7 +14,7 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from interp.directions import cosine
 from interp.errors import DirectionError
-from interp.probes import fit
+import direct_fit as fit
 from interp.probes.estimators import DifferenceOfMeans, LogisticProbe, RidgeProbe, ShrunkenLDA
 from interp.sites import Site
 

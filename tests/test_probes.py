@@ -6,26 +6,62 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from scipy.stats import binomtest
 
 from interp.directions import ModelIdentity
 from interp.errors import ProbeError, StoreError
 from interp.probes import (
     METHODS,
+    Aggregation,
     Classes,
+    Labelled,
+    Measure,
     ProbeCard,
-    difference_of_means,
+    ReadRows,
+    Settings,
+    Sweep,
+    cross_chosen,
     evaluate,
+    given,
     grouped_folds,
-    judge,
-    logistic,
+    leave_conditions_out,
+    measures,
     shuffled_labels,
+    transferred,
 )
-from interp.probes.evaluate import Fold
+from interp.probes.evaluate import chance
 from interp.probes.nulls import aurocs, smallest_p
+from interp.probes.splits import Fold, fold_codes
 from interp.sites import Site
 from interp.stats import auroc
 
 SITES = [Site(0), Site(1), Site(2)]
+
+
+def rows(acts: dict[Site, torch.Tensor]) -> ReadRows:
+    """One row a transcript."""
+    n = len(next(iter(acts.values())))
+    return ReadRows(acts, np.arange(n), n)
+
+
+def sweep(
+    acts: dict[Site, torch.Tensor],
+    labels: np.ndarray,
+    groups: list[str] | list[int],
+    *methods: str,
+    seed: int = 0,
+    n_null: int = 39,
+    **settings: object,
+) -> Sweep:
+    asked = Settings(methods or METHODS, seed=seed, n_null=n_null, **settings)  # type: ignore[arg-type]
+    return evaluate(Labelled(rows(acts), labels, groups), asked)
+
+
+def measured(
+    acts: dict[Site, torch.Tensor], labels: np.ndarray, groups: list[str] | list[int], *methods: str, **settings: int
+) -> tuple[Measure, ...]:
+    found = sweep(acts, labels, groups, *methods, **settings)
+    return measures(found.candidates, labels, groups, seed=settings.get("seed", 0))
 
 
 def planted(
@@ -55,52 +91,10 @@ def cosine(one: torch.Tensor, other: torch.Tensor) -> float:
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_a_planted_direction_is_found(method: str) -> None:
-    acts, labels, _, direction = planted(6.0, n_groups=200)
-    assert cosine(METHODS[method](acts, labels), direction) > 0.9
-    shuffled = np.random.default_rng(1).permutation(labels)
-    assert abs(cosine(METHODS[method](acts, shuffled), direction)) < 0.8, "control"
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_a_vector_is_as_long_as_the_classes_are_apart(method: str) -> None:
-    acts, labels, _, _ = planted(3.0)
-    vector = METHODS[method](acts, labels)
-    along = acts @ vector / vector.norm()
-    assert float(along[labels].mean() - along[~labels].mean()) == pytest.approx(float(vector.norm()), rel=1e-3)
-
-
-def test_difference_of_means_is_its_definition() -> None:
-    acts, labels, _, _ = planted(1.0)
-    wanted = acts[labels].double().mean(0) - acts[~labels].double().mean(0)
-    assert torch.allclose(difference_of_means(acts + 1000, labels).double(), wanted, atol=1e-3)
-    assert torch.allclose(difference_of_means(acts, labels).double(), wanted, atol=1e-6)
-
-
-@pytest.mark.parametrize("method", METHODS)
-def test_many_labellings_at_once_are_each_alone(method: str) -> None:
-    acts, labels, groups, _ = planted(1.0)
-    many = shuffled_labels(labels, groups, n=4, seed=0)
-    together = METHODS[method](acts, many)
-    assert together.shape == (4, acts.shape[1])
-    for one, vector in zip(many, together, strict=True):
-        assert torch.allclose(METHODS[method](acts, one), vector, atol=1e-5)
-
-
-def test_logistic_survives_a_massive_dimension_and_one_that_never_varies() -> None:
-    acts, labels, _, direction = planted(4.0, n_groups=100)
-    noise = 1e4 * torch.randn(len(acts), 1, generator=torch.Generator().manual_seed(0))
-    wide = torch.cat([acts, noise, torch.full_like(noise, 7.0)], dim=1)
-    vector = logistic(wide, labels)
-    assert cosine(vector[:-2], direction) > 0.85 and float(vector[-1]) == 0
-    assert cosine(difference_of_means(wide, labels)[:-1], torch.cat([direction, torch.zeros(1)])) < 0.5, "control"
-
-
-@pytest.mark.parametrize("method", METHODS)
 def test_held_out_auroc_is_high_where_planted_and_at_chance_elsewhere(method: str) -> None:
     acts, labels, groups, _ = planted(4.0)
     noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(5))
-    there, elsewhere = evaluate({Site(0): acts, Site(1): noise}, labels, groups, method=method, seed=0, n_null=39)
+    there, elsewhere = measured({Site(0): acts, Site(1): noise}, labels, groups, method)
     assert there.auroc > 0.95 and there.p_value == there.floor == 1 / 40
     assert there.null_high is not None and there.auroc > there.null_high
     assert there.low is not None and there.high is not None and there.low <= there.auroc <= there.high
@@ -111,27 +105,59 @@ def test_held_out_auroc_is_high_where_planted_and_at_chance_elsewhere(method: st
 def test_two_calls_with_one_seed_are_equal_and_with_two_differ() -> None:
     acts, labels, groups, _ = planted(1.0)
     one, same, other = (
-        evaluate({Site(0): acts}, labels, groups, method="difference_of_means", seed=seed) for seed in (0, 0, 1)
+        measured({Site(0): acts}, labels, groups, "difference_of_means", "lda", seed=seed) for seed in (0, 0, 1)
     )
     assert one == same and one != other
 
 
+def null_data(seed: int, *, by_group: bool) -> tuple[dict[Site, torch.Tensor], np.ndarray, list[str]]:
+    """Labels that mean nothing, clustered rows, and three sites that are turned versions of one."""
+    acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=4, d=6, seed=seed, by_group=by_group, cluster=1.0)
+    turned = (torch.randn(6, 6, generator=torch.Generator().manual_seed(k)) for k in range(3))
+    return {Site(k): acts @ turn for k, turn in enumerate(turned)}, labels, groups
+
+
 @pytest.mark.parametrize("by_group", [True, False])
-def test_the_family_wise_null_is_calibrated_for_clustered_rows(by_group: bool) -> None:
-    """Labels that mean nothing: any of three layers has p <= 0.1 in about 10 % of sweeps, though rows are clustered."""
-    sweeps, hits, naive = 100, 0, 0
-    for seed in range(sweeps):
-        acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=6, d=6, seed=seed, by_group=by_group, cluster=1.0)
-        layers = {Site(k): acts @ torch.randn(6, 6, generator=torch.Generator().manual_seed(k)) for k in range(3)}
-        found = evaluate(layers, labels, groups, method="difference_of_means", seed=seed, n_null=39)
-        hits += min(measure.p_value for measure in found) <= 0.1
+def test_in_200_null_data_sets_anything_passes_the_family_wise_band_as_often_as_5_percent(by_group: bool) -> None:
+    """Four methods, three sites and a given direction, whose p and band are those of one family."""
+    hits, alone, naive, tried = 0, 0, 0, 200
+    for seed in range(tried):
+        acts, labels, groups = null_data(seed, by_group=by_group)
+        found = sweep(acts, labels, groups, seed=seed, n_null=19, folds=4)
+        along = {Site(0): acts[Site(0)][:, 0].double().numpy()}
+        family = [*found.candidates, *given(along, found.shuffles, name="emotion:desperate")]
+        told = chance(family, labels)
+        hits += min(told.p_values) <= 0.05
+        alone += any(chance([one], labels).p_values[0] <= 0.05 for one in family)
+        values = aurocs(np.stack([one.scores for one in family]), np.stack([labels] * len(family)))
+        beyond = values.max() > told.high or values[-1] < 1 - told.high
+        assert beyond == (min(told.p_values) <= 0.05), "the band and the p-values say the same"
         if by_group and seed < 30:
-            rows = [f"row{k}" for k in range(len(labels))]
-            free = evaluate(layers, labels, rows, method="difference_of_means", seed=seed, n_null=39)
-            naive += min(measure.p_value for measure in free) <= 0.1
-    assert 0.01 <= hits / sweeps <= 0.19, "3 standard errors about 0.1"
-    if by_group:
-        assert naive / 30 > 0.4, "control: rows taken for independent find effects everywhere"
+            free = sweep(acts, labels, list(range(len(labels))), "lda", seed=seed, n_null=19)
+            naive += min(chance(free.candidates, labels).p_values) <= 0.05
+    low, high = binomtest(10, tried).proportion_ci(0.95, "exact")
+    assert low <= hits / tried <= high, f"{hits} of {tried}"
+    assert alone / tried > high, "control: without the correction for the family there are more"
+    assert not by_group or naive / 30 > 0.4, "control: rows taken for independent find effects everywhere"
+
+
+def test_choosing_method_and_site_does_not_flatter_where_there_is_nothing() -> None:
+    best, honest = [], []
+    for seed in range(50):
+        acts, labels, groups = null_data(seed, by_group=True)
+        found = sweep(acts, labels, groups, "difference_of_means", "lda", seed=seed, n_null=1)
+        best.append(auroc(found.best.scores, labels))
+        honest.append(cross_chosen(found, seed=seed)[0].auroc)
+    assert np.mean(honest) < 0.5 + 3 * np.std(honest) / 50**0.5
+    assert np.mean(best) > np.mean(honest) + 0.05, "control: the best of all is flattered"
+
+
+def test_the_choice_finds_the_site_where_it_is_planted() -> None:
+    acts, labels, groups, _ = planted(3.0)
+    noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(5))
+    found, scores = cross_chosen(sweep({Site(0): noise, Site(1): acts}, labels, groups), seed=0)
+    assert all(pick.endswith("@L1.resid_post") for pick in found.picks) and sum(found.picks.values()) == 5
+    assert found.auroc > 0.9 and found.auroc == auroc(scores, labels)
 
 
 def test_shuffling_keeps_the_rows_of_a_group_together() -> None:
@@ -177,68 +203,160 @@ def test_folds_keep_groups_whole() -> None:
 
 
 def test_a_leaked_group_raises_and_is_named() -> None:
-    acts, labels, groups, _ = planted(1.0)
-    rows = np.random.default_rng(0).permutation(200)
-    leaky = [Fold(rows[100:], rows[:100]), Fold(rows[:100], rows[100:])]
+    _, labels, groups, _ = planted(1.0)
+    shuffled = np.random.default_rng(0).permutation(200)
+    leaky = [Fold(shuffled[100:], shuffled[:100]), Fold(shuffled[:100], shuffled[100:])]
     with pytest.raises(ProbeError, match=r"fold 1: \d+ groups in both train and test: g0, g1"):
-        evaluate({Site(0): acts}, labels, groups, method="difference_of_means", seed=0, folds=leaky)
+        fold_codes(leaky, groups)
     half = grouped_folds(labels, groups, folds=2, seed=0)
     with pytest.raises(ProbeError, match="100 rows are not tested exactly once"):
-        evaluate({Site(0): acts}, labels, groups, method="difference_of_means", seed=0, folds=half[:1])
-    assert evaluate({Site(0): acts}, labels, groups, method="difference_of_means", seed=0, folds=half), "control"
+        fold_codes(half[:1], groups)
+    assert (np.bincount(fold_codes(half, groups)) > 80).all(), "control"
 
 
 def test_a_leak_would_have_shown() -> None:
     """With labels that mean nothing, row-wise folds read the group off the rows; grouped folds do not."""
     acts, labels, groups, _ = planted(0.0, n_groups=12, per_group=20, d=64)
-    honest = evaluate({Site(0): acts}, labels, groups, method="logistic", seed=0, n_null=19)[0]
-    leaked = evaluate({Site(0): acts}, labels, list(range(240)), method="logistic", seed=0, n_null=19)[0]
+    honest = measured({Site(0): acts}, labels, groups, "logistic", n_null=19)[0]
+    leaked = measured({Site(0): acts}, labels, list(range(240)), "logistic", n_null=19)[0]
     assert leaked.auroc > 0.85 and honest.auroc < 0.75
 
 
 def test_too_little_data_is_an_error_with_numbers() -> None:
     acts, labels, groups, _ = planted(1.0, n_groups=8)
     with pytest.raises(ProbeError, match="4 groups with positive rows and 4 groups with negative rows"):
-        evaluate({Site(0): acts}, labels, groups, method="difference_of_means", seed=0)
+        measured({Site(0): acts}, labels, groups)
     with pytest.raises(ProbeError, match="0 groups with negative rows"):
-        evaluate({Site(0): acts}, labels | True, groups, method="logistic", seed=0)
-    with pytest.raises(ProbeError, match="one class alone"):
-        difference_of_means(acts, labels & False)
-    with pytest.raises(ProbeError, match="Choose one of difference_of_means, logistic"):
-        evaluate({Site(0): acts}, labels, groups, method="means", seed=0)
-    with pytest.raises(ProbeError, match="40 rows of one class"):
-        judge({Site(0): acts[:, 0].double().numpy()}, labels & False, groups, name="x", seed=0)
+        measured({Site(0): acts}, labels | True, groups)
+    with pytest.raises(ProbeError, match="Choose among difference_of_means"):
+        measured({Site(0): planted(1.0)[0]}, *planted(1.0)[1:3], "means")
+    with pytest.raises(ProbeError, match="40 transcripts of one class"):
+        measures(given({Site(0): np.arange(40.0)}, labels[None], name="x"), labels & False, groups, seed=0)
 
 
-def test_scores_of_a_given_direction_are_judged_as_they_are() -> None:
+def test_scores_of_a_given_direction_are_measured_as_they_are() -> None:
     acts, labels, groups, direction = planted(4.0)
-    scores = {Site(0): (acts @ direction).double().numpy(), Site(1): acts[:, 0].double().numpy() * 0}
-    there, constant = judge(scores, labels, groups, name="emotion:desperate", seed=0)
+    along = (acts @ direction).double().numpy()
+    shuffles = shuffled_labels(labels, groups, n=200, seed=0)
+    both = given({Site(0): along, Site(1): along * 0}, shuffles, name="emotion:desperate")
+    there, constant = measures(both, labels, groups, seed=0)
     assert there.auroc > 0.95 and there.p_value == 1 / 201 and there.name == "emotion:desperate"
     assert constant.auroc == 0.5 and constant.p_value == 1
     assert there.to_row() | {"layer": 0, "method": "emotion:desperate", "n": 200} == there.to_row()
-    flipped = judge({Site(0): -scores[Site(0)]}, labels, groups, name="emotion:calm", seed=0)[0]
+    flipped = measures(given({Site(0): -along}, shuffles, name="emotion:calm"), labels, groups, seed=0)[0]
     assert flipped.auroc == pytest.approx(1 - there.auroc) and flipped.p_value == 1 / 201, "either side counts"
 
 
 def test_a_position_where_all_rows_are_equal_is_at_chance() -> None:
     _, labels, groups, _ = planted(1.0)
-    same = torch.ones(200, 8)
-    for method in METHODS:
-        assert evaluate({Site(0): same}, labels, groups, method=method, seed=0, n_null=19)[0].auroc == 0.5
+    for measure in measured({Site(0): torch.ones(200, 8)}, labels, groups, n_null=19):
+        assert measure.auroc == 0.5
+
+
+def test_a_condition_that_the_signal_depends_on_shows_when_it_is_left_out() -> None:
+    acts, labels, groups, direction = planted(0.0, n_groups=60)
+    wide = acts + 4 * torch.from_numpy(labels)[:, None] * direction
+    firm = [f"firm {int(group[1:]) % 3}" for group in groups]
+    own = torch.eye(24)[torch.tensor([int(name[-1]) for name in firm])]
+    narrow = acts + 6 * torch.from_numpy(labels)[:, None] * own
+    for site_acts, holds in ((wide, True), (narrow, False)):
+        found = sweep({Site(0): site_acts}, labels, groups, "lda")
+        assert auroc(found.best.scores, labels) > 0.95, "within, both look alike"
+        kinds = leave_conditions_out(found, {"meta.firm": firm}, seed=0)
+        assert [kind.value for kind in kinds] == ["firm 0", "firm 1", "firm 2"]
+        assert sum(kind.n for kind in kinds) == 300 and all(kind.groups == 20 for kind in kinds)
+        assert all((kind.auroc > 0.95) == holds for kind in kinds)
+
+
+def test_a_condition_left_out_is_what_fitting_without_it_gives() -> None:
+    acts, labels, groups, _ = planted(1.0)
+    kind = ["a" if int(group[1:]) < 14 else "b" for group in groups]
+    found = leave_conditions_out(sweep({Site(0): acts}, labels, groups, "difference_of_means"), {"kind": kind}, seed=0)
+    there = np.array(kind) == "a"
+    vector = acts[~there & labels].mean(0) - acts[~there & ~labels].mean(0)
+    assert found[0].auroc == pytest.approx(auroc((acts[there] @ vector).double().numpy(), labels[there]))
+
+
+def test_a_condition_that_varies_within_groups_is_refused_and_one_class_is_undefined() -> None:
+    acts, labels, groups, _ = planted(2.0)
+    found = sweep({Site(0): acts}, labels, groups, "lda")
+    with pytest.raises(ProbeError, match="40 groups in both train and test, since they have several values"):
+        leave_conditions_out(found, {"meta.x": [str(i % 5) for i in range(200)]}, seed=0)
+    with pytest.raises(ProbeError, match="it is same in all 200 transcripts"):
+        leave_conditions_out(found, {"meta.x": ["same"] * 200}, seed=0)
+    kind = ["a" if is_it and int(g[1:]) < 20 else "b" for g, is_it in zip(groups, labels, strict=True)]
+    kind = ["c" if int(g[1:]) >= 30 else one for g, one in zip(groups, kind, strict=True)]
+    alone, *others = leave_conditions_out(found, {"meta.x": kind}, seed=0)
+    assert alone.auroc is None and alone.positive == alone.n == 50 and all(one.auroc > 0.65 for one in others)
+    every = ["all positive" if is_it else "rest" for is_it in labels]
+    assert [one.auroc for one in leave_conditions_out(found, {"meta.x": every}, seed=0)] == [None, None]
+
+
+def test_another_corpus_is_scored_by_fits_that_have_not_seen_its_groups() -> None:
+    acts, labels, groups, _ = planted(0.0, n_groups=20, per_group=10, d=64)
+    found = sweep({Site(0): acts}, labels, groups, "logistic")
+    again = transferred(found, "again", rows({Site(0): acts}), labels, groups, seed=0)[0]
+    assert again.auroc == pytest.approx(auroc(found.best.scores, labels)), "the same rows: held-out scores again"
+    renamed = transferred(found, "renamed", rows({Site(0): acts}), labels, [f"{g}'" for g in groups], seed=0)[0]
+    assert renamed.auroc > 0.95 > again.auroc + 0.2, "control: the fit on all rows has learnt these by heart"
+
+
+def test_scores_of_a_transcript_are_aggregated_as_asked_for_training_and_for_scoring() -> None:
+    acts, labels, groups, _ = planted(3.0, n_groups=40, per_group=5)
+    of = np.arange(200) // 5
+    read = ReadRows({Site(0): acts}, of, 40)
+    per, names = labels.reshape(40, 5)[:, 0], [f"g{k}" for k in range(40)]
+    everything = evaluate(Labelled(read, per, names), Settings(("lda",), n_null=19, score=Aggregation.parse("max")))
+    by_row = sweep({Site(0): acts}, labels, groups, "lda", n_null=19)
+    assert (everything.folds[of] == by_row.folds).all() or everything.folds.shape == (40,)
+    pooled = Labelled(read.pooled(Aggregation.parse("mean")), per, names, score=read)
+    mean = evaluate(pooled, Settings(("lda",), n_null=19))
+    top = evaluate(pooled, Settings(("lda",), n_null=19, score=Aggregation.parse("max")))
+    assert (mean.best.scores <= top.best.scores + 1e-9).all() and (mean.best.scores < top.best.scores).any()
+    direct = sweep({Site(0): read.pooled(Aggregation.parse("mean")).acts[Site(0)]}, per, names, "lda", n_null=19)
+    assert mean.best.scores == pytest.approx(direct.best.scores, abs=1e-5), (
+        "the mean of scores is the score of the mean"
+    )
+
+
+def test_ridge_learns_the_graded_label_and_paired_pca_what_pairs_differ_by() -> None:
+    acts, labels, groups, direction = planted(3.0, per_group=4, by_group=False)
+    level = np.where(labels, 1.0, -1.0) + 0.5 * np.random.default_rng(1).standard_normal(160)
+    graded = acts + torch.from_numpy(level)[:, None].float() * direction
+    pairs = np.array([[row, row + 1] for row in range(0, 160, 2)])
+    data = Labelled(rows({Site(0): graded}), labels, groups, graded=level, pairs=pairs)
+    found = evaluate(data, Settings(("ridge", "paired_pca"), n_null=39))
+    for one in measures(found.candidates, labels, groups, seed=0):
+        assert one.auroc > 0.95 and one.p_value == 1 / 40
+    for name in ("ridge", "paired_pca"):
+        assert cosine(found.fits[Site(0)].vectors[name][0], direction) > 0.8
+    nothing = Labelled(rows({Site(0): acts * 0 + torch.randn(160, 24)}), labels, groups, graded=level, pairs=pairs)
+    null = evaluate(nothing, Settings(("ridge", "paired_pca"), n_null=39))
+    assert min(m.p_value for m in measures(null.candidates, labels, groups, seed=0)) > 0.05, "control"
+
+
+def test_methods_without_what_they_learn_from_are_refused() -> None:
+    acts, labels, groups, _ = planted(1.0, per_group=4, by_group=False)
+    with pytest.raises(ProbeError, match="no graded labels"):
+        measured({Site(0): acts}, labels, groups, "ridge")
+    with pytest.raises(ProbeError, match="no pairs"):
+        measured({Site(0): acts}, labels, groups, "paired_pca")
+    torn = Labelled(rows({Site(0): acts}), labels, groups, pairs=np.array([[0, 9], [2, 21], [4, 33], [6, 45]]))
+    with pytest.raises(ProbeError, match="one is fitted on and the other scored"):
+        evaluate(torn, Settings(("paired_pca",), n_null=19))
 
 
 def a_card() -> ProbeCard:
     acts, labels, groups, _ = planted(4.0)
-    measures = evaluate(dict.fromkeys(SITES, acts), labels, groups, method="difference_of_means", seed=0)
-    nothing = replace(measures[0], name="x", auroc=0.5, low=None, high=None, null_low=None, null_high=None)
+    found = measured(dict.fromkeys(SITES, acts), labels, groups, "difference_of_means")
+    nothing = replace(found[0], name="x", auroc=0.5, low=None, high=None, null_low=None, null_high=None)
     return ProbeCard(
         "desperation",
         "desperation",
         ModelIdentity("m", "w", "float32", "v", "t", "once"),
         "last",
         Classes(100, 100, 7, 20, 20, "meta.latent > 0.5", "meta.latent < 0.5"),
-        (*measures, nothing),
+        (*found, nothing),
         ("difference_of_means@L0.resid_post",),
         data={"transcripts": "abc"},
         reference={"transcripts": 30, "tokens": 900},
@@ -257,5 +375,5 @@ def test_a_card_comes_back_equal_and_reads_well(tmp_path: Path) -> None:
     with pytest.raises(ProbeError, match="Choose one of difference_of_means, x"):
         card.best("logistic")
     (tmp_path / "card.json").write_text('{"format": 99}')
-    with pytest.raises(StoreError, match="not a card of format 1"):
+    with pytest.raises(StoreError, match="not a card of format 2"):
         ProbeCard.load(tmp_path)

@@ -10,7 +10,7 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from interp.errors import ProbeError
-from interp.probes import fit
+import direct_fit as fit
 from interp.probes import solve as closed
 from interp.probes.descent import held_out_scores, logistic_path
 from interp.probes.moments import Blocks, Moments, gather

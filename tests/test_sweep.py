@@ -5,10 +5,11 @@ import pytest
 import torch
 
 from interp.errors import ProbeError
-from interp.probes import fit, shuffled_labels
-from interp.probes.evaluate import Fold, _held_out
+import direct_fit as fit
+from interp.probes import shuffled_labels
 from interp.probes.moments import Blocks
 from interp.probes.nulls import aurocs
+from interp.probes.splits import Fold
 from interp.probes.sweep import METHODS, fit_site
 
 
@@ -19,6 +20,19 @@ def planted(strength: float) -> tuple[torch.Tensor, np.ndarray, np.ndarray, np.n
     acts = rng.standard_normal((360, 12)) + 0.5 * rng.standard_normal((60, 12))[groups]
     acts += strength * labels[:, None] * np.eye(12)[3]
     return torch.from_numpy(acts).float(), labels, groups, groups % 5
+
+
+def _held_out(acts: torch.Tensor, labels: np.ndarray, splits: list[Fold], fitter: fit.Fitter) -> np.ndarray:
+    """Each fold fitted and scored directly."""
+    scores = np.zeros(labels.shape)
+    for train, test in splits:
+        chosen = labels[:, train]
+        vectors = fitter(acts[train], chosen)
+        units = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30)
+        along, unseen = ((units @ acts[rows].T).double().numpy() for rows in (train, test))
+        above, below = (np.average(along, axis=1, weights=side) for side in (chosen, ~chosen))
+        scores[:, test] = (unseen - ((above + below) / 2)[:, None]) / along.std(axis=1, keepdims=True)
+    return scores
 
 
 def test_held_out_scores_are_those_of_fitting_fold_by_fold() -> None:

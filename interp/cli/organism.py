@@ -12,7 +12,7 @@ app = typer.Typer(help="The embedded model: its world, its training, its measure
 
 @app.command("sample")
 def sample(
-    kind: Annotated[str, typer.Argument(help="agent, middle, benign or stories.")],
+    kind: Annotated[str, typer.Argument(help="agent, middle, benign, no_leverage, bystander, person or stories.")],
     out: Annotated[Path, typer.Argument(help="The JSONL file to write.")],
     n: Annotated[int, typer.Option(help="How many.")] = 100,
     seed: Annotated[int, typer.Option(help="Of the draws.")] = 0,

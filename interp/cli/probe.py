@@ -1,5 +1,6 @@
-"""`interp probe`: is the concept there? And `interp probe push` and `pull`: what others may use of it."""
+"""`interp probe`: is the concept there? `show` prints what was found; `push` and `pull`: what others may use of it."""
 
+import sys
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,22 +23,36 @@ class _FitsByDefault(TyperGroup):
         super().format_options(ctx, formatter)
         fit = self.commands["fit"]
         with formatter.section("Fitting"):
-            formatter.write_text("interp probe RECIPE.toml, or interp probe fit RECIPE.toml, with these options:")
+            formatter.write_text("interp probe RECIPE.toml..., or interp probe fit RECIPE.toml..., with these options:")
         fit.format_options(type(ctx)(fit, info_name="fit", parent=ctx), formatter)
 
 
 app = typer.Typer(
     cls=_FitsByDefault,
-    help="Fit and measure a probe (`interp probe RECIPE.toml`), share it, or take one that was shared.",
+    help="Fit and measure probes (`interp probe RECIPE.toml ...`), show them, share them, or take one that was shared.",
     no_args_is_help=True,
-    subcommand_metavar="RECIPE.toml | push NAME --to PLACE | pull SOURCE",
+    subcommand_metavar="RECIPE.toml... | show NAME | push NAME --to PLACE | pull SOURCE",
 )
 
 
 @app.command("fit")
 def probe(
-    recipe: Annotated[Path, typer.Argument(help="A recipe (TOML), such as probes/desperation/recipe.toml.")],
-    model: options.ModelName = "organism",
+    recipes: Annotated[
+        list[Path], typer.Argument(metavar="RECIPE.toml...", help="A recipe (TOML), or several, for one batch.")
+    ],
+    model: Annotated[
+        list[str] | None,
+        typer.Option("--model", "-m", help="organism (embedded, the default), a folder, or a hub id; repeatable."),
+    ] = None,
+    sites: Annotated[
+        str | None, typer.Option(help="In place of the recipes' sites: all, or a list such as L2.resid_post,-1,2/3.")
+    ] = None,
+    resume: Annotated[
+        bool, typer.Option("--resume", help="Leave probes alone that are whole and of the same recipe, data and model.")
+    ] = False,
+    shard: Annotated[
+        str, typer.Option(metavar="i/n", help="Do the i-th of n parts of the batch; parts may run at once.")
+    ] = "1/1",
     dtype: options.Dtype = None,
     device: options.Device = None,
     device_map: options.DeviceMap = None,
@@ -48,46 +63,153 @@ def probe(
     dry_run: options.DryRun = False,
     json: options.AsJson = False,
 ) -> None:
-    """Fit and measure a probe at every layer: AUROC on unseen groups, its interval, its null.
+    """Fit and measure probes at every layer: AUROC on unseen groups, its interval, its null.
 
-    Directions and card are written to probes/NAME/MODEL/, whole or not at all.
+    Directions and card are written to probes/NAME/MODEL/, whole or not at all. Every recipe is fitted on every model;
+    a table of them all is in runs/probe-.../summary.html and .csv. Exit status 1 if any failed.
     """
-    from interp.jobs import Recipe, probe_cost
-    from interp.jobs import probe as run
-    from interp.probes import probe_folder
+    from interp.jobs.batch import batch, batch_cost, parse_shard
     from interp.store import workspace as open_workspace
 
-    asked, where = Recipe.load(recipe), open_workspace(workspace)
-    loaded = options.load_model(model, dtype, device, device_map, revision, model_arg)
-    costs = probe_cost(asked, loaded)
-    if dry_run or not json:
-        for stage, cost in costs.items():
-            options.say(f"{stage}: {cost.transcripts} texts, {cost.tokens} tokens, {cost.bytes / 1e6:.1f} MB kept")
+    part, jobs, where = parse_shard(shard), _jobs(recipes, model, sites), open_workspace(workspace)
+
+    def load(name: str) -> Any:
+        return options.load_model(name, dtype, device, device_map, revision, model_arg)
+
     if dry_run:
+        _state_costs(batch_cost(jobs, load, shard=part), json)
         return
     with options.stages() as tell:
-        card = run(asked, loaded, workspace=where, despite_doctor=despite_doctor, on_progress=tell)
-    folder = probe_folder(where, asked.name, loaded)
-    if json:
-        options.as_json(
-            {
-                "folder": str(folder),
-                "measures": [
-                    {
-                        "name": m.name,
-                        "site": str(m.site),
-                        "auroc": m.auroc,
-                        "low": m.low,
-                        "high": m.high,
-                        "p_value": m.p_value,
-                    }
-                    for m in card.measures
-                ],
-            }
+        found = batch(
+            jobs,
+            load,
+            workspace=where,
+            resume=resume,
+            shard=part,
+            despite_doctor=despite_doctor,
+            command=("interp", *sys.argv[1:]),
+            on_progress=lambda _, *stage: tell(*stage),
+            on_end=(lambda _, done, total: tell("probes", done, total)) if len(jobs) > 1 else None,
         )
+    if json:
+        options.as_json({"jobs": [_as_json(row, where.root) for row in found.rows], "summary": str(found.summary)})
+    elif len(jobs) == 1:
+        _tell_one(found.rows, where.root)
     else:
-        options.say(card.to_markdown())
-        options.say(f"The probe is in {folder}")
+        _tell_all(found)
+    if found.failed:
+        raise typer.Exit(1)
+
+
+def _jobs(recipes: list[Path], models: list[str] | None, sites: str | None) -> list[Any]:
+    """Every recipe for every model."""
+    from interp.jobs import Recipe
+    from interp.jobs.batch import ProbeJob
+
+    chosen = None if sites is None else tuple(name.strip() for name in sites.split(","))
+    read = [(Recipe.load(path), str(path)) for path in recipes]
+    return [ProbeJob(recipe, name, chosen, source) for name in models or ["organism"] for recipe, source in read]
+
+
+def _state_costs(costs: Any, json: bool) -> None:
+    """What every job would cost; exit status 1 if the data of any could not give a probe."""
+    from dataclasses import asdict
+
+    rows, faults = [], 0
+    for job, cost in costs:
+        row: dict[str, Any] = {"recipe": job.source, "name": job.recipe.name, "model": job.on}
+        faults += (failed := isinstance(cost, Exception))
+        stages = {} if failed else {stage: asdict(one) for stage, one in cost.items()}
+        rows.append(row | {"cost": stages, "error": str(cost) if failed else None})
+        if not json:
+            _say_cost(job, cost)
+    if json:
+        options.as_json({"jobs": rows})
+    if faults:
+        raise typer.Exit(1)
+
+
+def _say_cost(job: Any, cost: Any) -> None:
+    if isinstance(cost, Exception):
+        typer.echo(f"interp: {cost}", err=True)
+        return
+    options.say(f"{job.name}:")
+    for stage, one in cost.items():
+        options.say(f"  {stage}: {one.transcripts} texts, {one.tokens} tokens, {one.bytes / 1e6:.1f} MB kept")
+
+
+def _as_json(row: dict[str, Any], root: Path) -> dict[str, Any]:
+    """One job for machines: what is undefined is null."""
+    keys = ("recipe", "name", "model", "state", "error", "best", "choosing", "baselines", "recall", "signal")
+    folder = str(root / row["folder"]) if row.get("folder") else None
+    return {key: row.get(key) for key in keys} | {"folder": folder, "measures": row.get("measures", [])}
+
+
+def _tell_one(rows: Any, root: Path) -> None:
+    """The card of a single probe and where it is; or, on standard error, why there is none."""
+    for row in rows:
+        if row["state"] == "failed":
+            typer.echo(f"interp: {row['error']}", err=True)
+            continue
+        folder = root / row["folder"]
+        options.say((folder / "card.md").read_text(encoding="utf-8"))
+        there = " (it was there already)" if row["state"] == "skipped" else ""
+        options.say(f"The probe is in {folder}{there}")
+
+
+def _tell_all(found: Any) -> None:
+    """A line a probe, and where the table is."""
+    for row in found.rows:
+        options.say(f"{row['state']:<8} {row['name']} on {row['model']}: {row.get('error') or _best(row.get('best'))}")
+    options.say(f"The table of all is {found.summary}")
+
+
+def _best(best: dict[str, Any] | None) -> str:
+    if best is None:
+        return "no measure"
+    spread = "" if best["low"] is None else f" ({best['low']:.3f} to {best['high']:.3f})"
+    return f"{best['name']}@{best['site']} AUROC {best['auroc']:.3f}{spread}, p {best['p_value']:.2g}"
+
+
+@app.command("show")
+def show(
+    probe: Annotated[str, typer.Argument(metavar="NAME", help="A probe of the workspace, or its folder.")],
+    model: Annotated[
+        str | None, typer.Option("--model", "-m", help="Which model's; needed if there are several.")
+    ] = None,
+    workspace: options.Where = None,
+    json: options.AsJson = False,
+) -> None:
+    """Print a fitted probe's card: what it reads, how well, against what, and on which data."""
+    from interp.sharing import find_probe
+    from interp.store import read_json
+    from interp.store import workspace as open_workspace
+
+    folder = find_probe(open_workspace(workspace), probe, model)
+    if json:
+        options.as_json(read_json(folder / "card.json"))
+    else:
+        _print_page(_page_of(folder))
+
+
+def _page_of(folder: Path) -> str:
+    """The text of `card.md`; made again from `card.json` where it is gone, for it is only for people."""
+    from interp.probes import ProbeCard
+
+    page = folder / "card.md"
+    return page.read_text(encoding="utf-8") if page.is_file() else ProbeCard.load(folder).to_markdown()
+
+
+def _print_page(text: str) -> None:
+    """Markdown set for a terminal; as it is anywhere else."""
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    if console.is_terminal:
+        console.print(Markdown(text))
+    else:
+        options.say(text)
 
 
 @app.command("push")

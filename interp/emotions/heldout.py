@@ -87,6 +87,20 @@ def held_out(
     return found
 
 
+def unseen_scores(
+    rows: Float[Tensor, "story d_model"], emotions: Sequence[str], groups: Sequence[str], *, seed: int = 0
+) -> dict[str, Float[np.ndarray, " story"]]:
+    """For every emotion, the score of each story along the vector that was made without the story's group.
+
+    Raises:
+        ProbeError: an emotion stands in one group alone.
+    """
+    names = tuple(sorted(set(emotions)))
+    codes = np.asarray([names.index(name) for name in emotions])
+    splits = _folds(codes, groups, names, folds=FOLDS, seed=seed)
+    return dict(zip(names, _scores(rows, codes, splits, len(names), None).T, strict=True))
+
+
 def measures(namings: Mapping[Site, Naming], groups: Sequence[str], *, seed: int = 0) -> list[Measure]:
     """One measure for each emotion and site: its stories against all others, with what shuffled labels give.
 

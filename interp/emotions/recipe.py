@@ -215,7 +215,7 @@ def _card(
         scale,
         _pool(job, acts, counts, directions, len(too_short)),
         {setting: getattr(job, setting) for setting in settings},
-        "AUROC is of stories held out by group, each emotion's against all others, and p is one-sided.",
+        measured_on="AUROC is of stories held out by group, each emotion's against all others, and p is one-sided.",
     )
 
 

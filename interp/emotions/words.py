@@ -82,6 +82,12 @@ def forms_of(emotion: str) -> frozenset[str]:
     return frozenset(form for word in {emotion, *family} for form in inflections(word))
 
 
+@lru_cache(maxsize=1)
+def lexicon() -> dict[str, frozenset[str]]:
+    """Every emotion of `FAMILIES` with all forms that name it."""
+    return {family[0]: forms_of(family[0]) for family in FAMILIES}
+
+
 class Finder:
     """Finds words and phrases in a text that was cut into words."""
 

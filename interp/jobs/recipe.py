@@ -1,18 +1,24 @@
 """Recipes: what a probe is fitted on and how, written by a person as TOML, checked before anything runs."""
 
 import tomllib
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
 from interp.errors import InterpError, ProbeError
 from interp.organism.sets import sample
+from interp.probes import Aggregation
+from interp.probes.sweep import L2, SHRINKAGE, SPECIAL
 from interp.tokens import PositionRule
-from interp.transcripts import Transcript, read_jsonl
+from interp.transcripts import Transcript, read
 
 EMOTION_VECTOR = "emotion_vector"
+POSITIVE = ("calm", "happy", "proud", "joyful", "content", "hopeful", "grateful", "relieved", "serene", "loving")
+NEGATIVE = ("desperate", "afraid", "angry", "sad", "guilty", "ashamed", "anxious", "disgusted", "lonely", "hopeless")
+_FIELD = r"^(id|label|group|source|meta\..+)$"
 
 
 def _position(text: str) -> str:
@@ -23,6 +29,23 @@ def _position(text: str) -> str:
     return text
 
 
+def _aggregation(text: str) -> str:
+    try:
+        return str(Aggregation.parse(text))
+    except InterpError as error:
+        raise ValueError(f"{error.found}; {error.do}") from error
+
+
+def field_value(transcript: Transcript, field: str) -> Any:
+    """What a transcript says in a field such as `label` or `meta.threat`; None where it says nothing."""
+    if not field.startswith("meta."):
+        return getattr(transcript, field)
+    found: Any = transcript.meta
+    for key in field.split(".")[1:]:
+        found = found.get(key) if isinstance(found, dict) else None
+    return found
+
+
 class _Checked(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -30,7 +53,7 @@ class _Checked(BaseModel):
 class Filter(_Checked):
     """Which transcripts: those whose `field` is one of a list, or lies strictly above or below a number."""
 
-    field: Annotated[str, Field(pattern=r"^(id|label|group|source|meta\..+)$")]
+    field: Annotated[str, Field(pattern=_FIELD)]
     among: Annotated[tuple[str | float | bool, ...] | None, Field(alias="in", min_length=1)] = None
     above: float | None = None
     below: float | None = None
@@ -53,12 +76,7 @@ class Filter(_Checked):
 
     def value(self, transcript: Transcript) -> Any:
         """What the transcript says in the field; None where it says nothing."""
-        if not self.field.startswith("meta."):
-            return getattr(transcript, self.field)
-        found: Any = transcript.meta
-        for key in self.field.split(".")[1:]:
-            found = found.get(key) if isinstance(found, dict) else None
-        return found
+        return field_value(transcript, self.field)
 
     def __call__(self, transcript: Transcript) -> bool:
         """Whether the transcript is chosen; one without the field never is."""
@@ -82,6 +100,7 @@ class _Source(_Checked):
     path: str | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0
+    _sampled: ClassVar[str] = "agent"
 
     @model_validator(mode="after")
     def _one_source(self) -> "_Source":
@@ -90,11 +109,33 @@ class _Source(_Checked):
             raise ValueError("give either a path, or organism and n")
         return self
 
+    def read(self, folder: Path) -> list[Transcript]:
+        """The transcripts of the file, in any format that `interp transcripts` knows, or of the world.
+
+        Raises:
+            ProbeError: a record could not be read.
+        """
+        if self.path is None:
+            return sample(getattr(self, "organism", None) or self._sampled, self.n or 0, self.seed)
+        reading = read(folder / self.path)
+        lost = [problem for problem in reading.problems if problem.effect == "left out"]
+        if lost:
+            raise ProbeError(
+                f"reading the transcripts of {self.path}",
+                f"{len(lost)} of {reading.found} records cannot be read; the first: {lost[0]}",
+                "mend them, or see `interp transcripts validate`",
+            )
+        return list(reading.transcripts)
+
+
+World = Literal["agent", "middle", "benign", "person", "bystander", "no_leverage"]
+"""Kinds of transcripts of the embedded model's world."""
+
 
 class Data(_Source):
     """Transcripts, and which of them are positive, negative and benign."""
 
-    organism: Literal["agent", "middle", "benign"] | None = None
+    organism: World | None = None
     positive: Filter
     negative: Filter
     reference: Reference
@@ -107,28 +148,144 @@ class Stories(_Source):
     emotion: str
     against: str = "rest"
     from_token: Annotated[int, Field(ge=0)] = 50
+    neighbours: tuple[str, ...] | None = None
+    """Emotions that the concept must be told from; all negative ones where it is not given."""
+    positive: tuple[str, ...] = POSITIVE
+    """Emotions of one end of valence; names without stories are passed over."""
+    negative: tuple[str, ...] = NEGATIVE
+    _sampled: ClassVar[str] = "stories"
+
+
+class Transfer(_Source):
+    """A second corpus, on which probes are scored as they are; its classes are those of [data] unless said."""
+
+    organism: World | None = None
+    name: str
+    positive: Filter | None = None
+    negative: Filter | None = None
+    limit: Annotated[int, Field(ge=2)] | None = None
+
+
+class NearMiss(_Checked):
+    """Transcripts on which a probe should not fire, or on which it is asked whether it does."""
+
+    name: str
+    organism: World | None = None
+    path: str | None = None
+    n: Annotated[int, Field(ge=1)] | None = None
+    seed: int = 0
+    where: Filter | None = None
+    sets_threshold: bool = True
+    """Whether its transcripts are false positives; if not, how often it fires there is only told."""
+
+    @model_validator(mode="after")
+    def _found_somewhere(self) -> "NearMiss":
+        if self.organism is None and self.path is None and self.where is None:
+            raise ValueError("give a path, organism and n, or where (a filter on the transcripts of [data])")
+        if (self.organism is None) != (self.n is None) or (self.organism and self.path):
+            raise ValueError("give either a path, or organism and n")
+        return self
+
+    def choose(self, folder: Path, data: Sequence[Transcript]) -> list[Transcript]:
+        """Its transcripts: of its own source, or of [data]."""
+        own = self.organism or self.path
+        source = Plain(path=self.path, organism=self.organism, n=self.n, seed=self.seed) if own else None
+        return [t for t in (source.read(folder) if source else data) if self.where is None or self.where(t)]
+
+
+class Plain(_Source):
+    """Transcripts as they come."""
+
+    organism: World | None = None
+
+
+class Rollouts(_Source):
+    """Several replies to each prompt, of which some act: a file of them, or what the model writes to sampled prompts."""
+
+    organism: Literal["middle"] | None = None
+    samples: Annotated[int, Field(ge=2)] = 16
+    new_tokens: Annotated[int, Field(ge=1)] = 128
+    acted: Filter = Filter(field="label", among=("blackmail",))
+    prompt: str = "meta.prompt"
+    """The field that replies to one prompt share; of no use where the model writes them."""
+    _sampled: ClassVar[str] = "middle"
+
+
+class Judge(_Checked):
+    """A text-only judge at a server that speaks OpenAI's protocol."""
+
+    base_url: str
+    model: str
+    key_variable: str = "OPENAI_API_KEY"
+
+
+Method = Literal[
+    "difference_of_means",
+    "standardised_difference_of_means",
+    "lda",
+    "logistic",
+    "ridge",
+    "paired_pca",
+    "emotion_vector",
+]
 
 
 class Recipe(_Checked):
     """How a concept is probed."""
 
-    name: Annotated[str, Field(pattern=r"^[\w.-]+$")]
+    name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
     concept: str
     sites: Literal["all"] | tuple[str, ...] = "all"
     position: Annotated[str, AfterValidator(_position)] = "last"
-    methods: Annotated[tuple[Literal["difference_of_means", "logistic", "emotion_vector"], ...], Field(min_length=1)]
+    """Where transcripts are read to learn from."""
+    learn: Literal["rows", "mean", "last"] = "rows"
+    """Whether every row is learnt from, or one a transcript."""
+    score_position: Annotated[str, AfterValidator(_position)] | None = None
+    """Where transcripts are scored; as they are learnt from where it is not given."""
+    score: Annotated[str, AfterValidator(_aggregation)] = "mean"
+    """How the scores of a transcript's rows become one: mean, max, last or top:K."""
+    methods: Annotated[tuple[Method, ...], Field(min_length=1)]
+    shrinkage: Annotated[float, Field(gt=0, le=1)] = SHRINKAGE
+    l2: Annotated[float, Field(gt=0)] = L2
+    graded: str | None = None
+    """A field of numbers, for ridge."""
+    pair: str | None = None
+    """A field that a positive and a negative transcript share, for paired_pca."""
+    group: Annotated[str, Field(pattern=_FIELD)] = "group"
+    """What is never on both sides of a split."""
     folds: Annotated[int, Field(ge=2)] = 5
+    conditions: tuple[Annotated[str, Field(pattern=_FIELD)], ...] = ()
+    """Fields of which one value at a time is left out."""
     n_null: Annotated[int, Field(ge=19)] = 200
     seed: int = 0
     data: Data
     stories: Stories | None = None
+    transfer: tuple[Transfer, ...] = ()
+    near_misses: tuple[NearMiss, ...] = ()
+    rollouts: Rollouts | None = None
+    judge: Judge | None = None
     _folder: Path = PrivateAttr(default=Path())
 
     @model_validator(mode="after")
-    def _stories_for_emotions(self) -> "Recipe":
+    def _tables_for_methods(self) -> "Recipe":
         if (EMOTION_VECTOR in self.methods) != (self.stories is not None):
             raise ValueError("the method emotion_vector and a table [stories] come together")
+        for method, key in SPECIAL.items():
+            if (method in self.methods) != (getattr(self, key) is not None):
+                raise ValueError(f"the method {method} and the key {key} come together")
+        if not self.fitted:
+            raise ValueError("methods: name one that learns from [data], such as difference_of_means")
         return self
+
+    @property
+    def fitted(self) -> tuple[str, ...]:
+        """The methods that learn from [data]."""
+        return tuple(method for method in self.methods if method != EMOTION_VECTOR)
+
+    @property
+    def folder(self) -> Path:
+        """Where the recipe stands; paths in it are relative to this."""
+        return self._folder
 
     @classmethod
     def load(cls, path: str | Path) -> "Recipe":
@@ -150,18 +307,30 @@ class Recipe(_Checked):
         return recipe
 
     def transcripts(self) -> list[Transcript]:
-        """The transcripts that [data] names."""
-        if self.data.path is not None:
-            return read_jsonl(self._folder / self.data.path)
-        return sample(self.data.organism or "agent", self.data.n or 0, self.data.seed)
+        """The transcripts that [data] names, each in the group that `group` names.
+
+        Raises:
+            ProbeError: a transcript lacks that field.
+        """
+        return [self.grouped(transcript) for transcript in self.data.read(self._folder)]
+
+    def grouped(self, transcript: Transcript) -> Transcript:
+        """The transcript in the group that `group` names.
+
+        Raises:
+            ProbeError: it lacks that field.
+        """
+        if self.group == "group":
+            return transcript
+        value = field_value(transcript, self.group)
+        if value is None:
+            found = f"transcript {transcript.id} has none"
+            raise ProbeError(f"grouping by {self.group} for probe {self.name}", found, "name a field that all have")
+        return replace(transcript, group=str(value))
 
     def told(self) -> list[Transcript]:
         """The stories that [stories] names; none without that table."""
-        if self.stories is None:
-            return []
-        if self.stories.path is not None:
-            return read_jsonl(self._folder / self.stories.path)
-        return sample("stories", self.stories.n or 0, self.stories.seed)
+        return [] if self.stories is None else self.stories.read(self._folder)
 
 
 def _faults(error: ValidationError) -> Iterator[str]:

@@ -6,9 +6,9 @@ It holds `directions.safetensors`, `card.json`, and `card.md` for people.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
+from typing import Any
 
 import numpy as np
-from jaxtyping import Bool
 
 from interp.activations import Activations, Cost, OnProgress, collect, estimate
 from interp.activations.scale import BENIGN_TOKENS, calibrate
@@ -16,9 +16,26 @@ from interp.directions import Direction, save_directions
 from interp.doctor import gate
 from interp.emotions import contrast, emotion_vectors, story_rule
 from interp.errors import ProbeError
+from interp.jobs.choose import Chosen, choose
+from interp.jobs.evidence import gather_evidence
+from interp.jobs.fitted import Fitted
+from interp.jobs.identity import job_fingerprint
 from interp.jobs.recipe import Recipe
 from interp.models import Model
-from interp.probes import METHODS, Classes, Measure, ProbeCard, evaluate, grouped_folds, judge, probe_folder
+from interp.probes import (
+    Aggregation,
+    Labelled,
+    ProbeCard,
+    ReadRows,
+    Settings,
+    Sweep,
+    evaluate,
+    given,
+    measures,
+    probe_folder,
+)
+from interp.probes.evaluate import Candidate
+from interp.probes.sweep import READS
 from interp.sites import Site, parse_sites
 from interp.store import Workspace, new_folder, write_json
 from interp.tokens import PositionRule
@@ -27,16 +44,31 @@ from interp.transcripts import Transcript
 OnStage = Callable[[str, int, int], None]
 """Called with the name of a stage, how much of it is done, and how much there is."""
 
+MASSIVE = 0.5
+"""A direction of which one coordinate holds more than that share of the squared length is flagged."""
+
 
 @dataclass(frozen=True, eq=False)
-class _Chosen:
-    """The transcripts of a recipe, sorted out."""
+class _Job:
+    """What every step of one probe needs."""
 
-    labelled: list[Transcript]
-    is_positive: Bool[np.ndarray, " transcript"]
-    reference: list[Transcript]
-    stories: list[Transcript]
-    classes: Classes
+    recipe: Recipe
+    model: Model
+    sites: tuple[Site, ...]
+    chosen: Chosen
+    workspace: Workspace
+    on_progress: OnStage | None
+
+    def tell(self, stage: str) -> OnProgress | None:
+        """A progress callback for a stage."""
+        return None if self.on_progress is None else partial(self.on_progress, stage)
+
+    def collect(self, transcripts: Sequence[Transcript], rule: PositionRule | str, stage: str) -> Activations:
+        """Rows of transcripts at all sites, kept in the workspace."""
+        rule = PositionRule.parse(rule) if isinstance(rule, str) else rule
+        return collect(
+            self.model, transcripts, self.sites, rule, workspace=self.workspace, on_progress=self.tell(stage)
+        )
 
 
 def probe(
@@ -52,50 +84,40 @@ def probe(
     Directions that are saved are fitted on all labelled transcripts; what the card says of them was measured on groups
     left out. Vectors from stories see no transcript and are measured on all. Scores of saved directions have mean 0
     and standard deviation 1 over the tokens of the reference transcripts. What the doctor found stands beside them.
-    Run again, it replaces the folder as a whole.
+    Run again, it replaces the folder as a whole; a killed one goes on from the activations that it has read.
 
     Raises:
         ProbeError: the recipe's data cannot give an honest probe.
         ModelError: the model failed a check of the doctor, and `despite_doctor` is not set.
     """
+    named = job_fingerprint(recipe, model.identity)  # before the data are read: should they change now, it is outdated
+    chosen = choose(recipe)
     checks = gate(model, asked=f"probing {recipe.name}", despite_doctor=despite_doctor)
-    chosen, sites = _choose(recipe), parse_sites(recipe.sites, model.n_layers)
-    told = _staged(on_progress)
-    acts = collect(
-        model,
-        chosen.labelled,
-        sites,
-        PositionRule.parse(recipe.position),
-        workspace=workspace,
-        on_progress=told("reading transcripts"),
-    )
-    labels = chosen.is_positive[acts.rows.transcript]
-    directions, measures = _fitted(recipe, acts, labels, told("fitting"))
-    data, pool = {"transcripts": acts.fingerprint}, {}
-    if recipe.stories is not None:
-        vectors = _from_stories(recipe, model, chosen.stories, sites, workspace, told("reading stories"))
-        measures += _judged(recipe, acts, labels, vectors)
-        directions += vectors
-        data["stories"] = vectors[-1].meta["data"]
-        pool = {key: vectors[-1].meta[key] for key in ("position", "stories")}
-    directions = calibrate(model, directions, chosen.reference, on_progress=told("reading benign tokens"))
-    scale = {
-        "transcripts": len(chosen.reference),
-        "chosen by": str(recipe.data.reference),
-        "tokens": directions[0].meta["reference_tokens"],
-    }
+    job = _Job(recipe, model, parse_sites(recipe.sites, model.n_layers), chosen, workspace, on_progress)
+    acts = job.collect(chosen.labelled.transcripts, recipe.position, "reading transcripts")
+    sweep = _swept(job, acts)
+    told = None if recipe.stories is None else job.collect(*_story_reading(job), "reading stories")
+    vectors = [] if told is None else _from_stories(recipe, told)
+    candidates = [*sweep.candidates, *_given(sweep, vectors)]
+    found = measures(candidates, sweep.data.labels, sweep.data.groups, seed=recipe.seed)
+    directions = [*_directions(job, acts, sweep), *vectors]
+    directions = calibrate(model, directions, chosen.reference, on_progress=job.tell("reading benign tokens"))
+    evidence = gather_evidence(Fitted(job.recipe, model, chosen, workspace, job.tell, sweep, found, directions, told))
     card = ProbeCard(
         recipe.name,
         recipe.concept,
         model.identity,
         recipe.position,
         chosen.classes,
-        tuple(measures),
+        found,
         tuple(direction.key for direction in directions),
-        data,
-        scale,
-        pool,
+        {"transcripts": acts.fingerprint} | ({} if told is None else {"stories": told.fingerprint}),
+        _scale(job, directions),
+        {} if told is None else {key: vectors[-1].meta[key] for key in ("position", "stories")},
         recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
+        job=named,
+        evidence=evidence,
+        notes=_notes(directions),
     )
     with new_folder(probe_folder(workspace, recipe.name, model), replace=True) as folder:
         save_directions(folder / "directions.safetensors", directions)
@@ -106,92 +128,99 @@ def probe(
 
 def probe_cost(recipe: Recipe, model: Model) -> dict[str, Cost]:
     """What `probe` would read and write at most, stage by stage; benign tokens are read and not kept."""
-    chosen, sites = _choose(recipe), parse_sites(recipe.sites, model.n_layers)
-    costs = {"transcripts": estimate(model, chosen.labelled, sites, PositionRule.parse(recipe.position))}
+    chosen, sites = choose(recipe), parse_sites(recipe.sites, model.n_layers)
+    rules = dict.fromkeys([recipe.position, recipe.score_position or recipe.position])
+    labelled = chosen.labelled.transcripts
+    costs = {
+        "transcripts" if rule == recipe.position else "transcripts to score": estimate(
+            model, labelled, sites, PositionRule.parse(rule)
+        )
+        for rule in rules
+    }
     if recipe.stories is not None:
         rule = story_rule(chosen.stories, model.tokenizer, from_token=recipe.stories.from_token)
         costs["stories"] = estimate(model, chosen.stories, sites, rule)
+    for corpus in chosen.transfer:
+        costs[f"transfer {corpus.name}"] = estimate(
+            model, corpus.transcripts, sites, PositionRule.parse(recipe.score_position or recipe.position)
+        )
     return costs | {"reference": replace(estimate(model, chosen.reference, sites, BENIGN_TOKENS), bytes=0)}
 
 
-def _choose(recipe: Recipe) -> _Chosen:
-    """The recipe's transcripts by class.
-
-    Raises:
-        ProbeError: a field that no transcript has, a transcript in both classes, or a class without any.
-    """
-    everything, data = recipe.transcripts(), recipe.data
-    asked = f"choosing the transcripts of probe {recipe.name}"
-    named = {"positive": data.positive, "negative": data.negative, "reference": data.reference}
-    for key, rule in named.items():
-        if all(rule.value(transcript) is None for transcript in everything):
-            raise ProbeError(
-                asked,
-                f"data.{key}.field {rule.field}: none of {len(everything)} transcripts has it",
-                "name a field that they have",
-            )
-        if not any(map(rule, everything)):
-            raise ProbeError(asked, f"data.{key} ({rule}): none of {len(everything)} transcripts", "widen it")
-    both = [t.id for t in everything if data.positive(t) and data.negative(t)]
-    if both:
-        raise ProbeError(asked, f"{len(both)} are positive and negative: {', '.join(both)}", "part the two rules")
-    labelled = [t for t in everything if data.positive(t) or data.negative(t)]
-    is_positive = np.array([data.positive(t) for t in labelled])
-    groups = [{t.group for t in labelled if rule(t)} for rule in (data.positive, data.negative)]
-    classes = Classes(
-        int(is_positive.sum()),
-        int((~is_positive).sum()),
-        len(everything) - len(labelled),
-        len(groups[0]),
-        len(groups[1]),
-        str(data.positive),
-        str(data.negative),
+def _swept(job: _Job, acts: Activations) -> Sweep:
+    """Every method that learns from transcripts, at every site."""
+    recipe, chosen = job.recipe, job.chosen
+    learn = rows_of(acts)
+    score = None
+    if recipe.score_position is not None:
+        score = rows_of(job.collect(chosen.labelled.transcripts, recipe.score_position, "reading what is scored"))
+    if recipe.learn != "rows":
+        score, learn = score or learn, learn.pooled(Aggregation.parse(recipe.learn))
+    data = Labelled(
+        learn,
+        chosen.labelled.is_positive,
+        chosen.labelled.groups,
+        score,
+        chosen.graded(recipe.graded),
+        chosen.pairs(recipe.pair),
     )
-    if set(recipe.methods) & set(METHODS):  # too few groups shall be known before the model runs
-        grouped_folds(is_positive, [t.group for t in labelled], folds=recipe.folds, seed=recipe.seed)
-    benign = [t for t in everything if data.reference(t)][: data.reference.limit]
-    return _Chosen(labelled, is_positive, benign, recipe.told(), classes)
+    settings = Settings(
+        recipe.fitted,
+        recipe.folds,
+        recipe.n_null,
+        recipe.seed,
+        recipe.shrinkage,
+        recipe.l2,
+        Aggregation.parse(recipe.score),
+    )
+    return evaluate(data, settings, on_progress=job.tell("fitting"))
 
 
-def _fitted(
-    recipe: Recipe, acts: Activations, labels: Bool[np.ndarray, " row"], on_progress: OnProgress | None
-) -> tuple[list[Direction], list[Measure]]:
-    """The methods that learn from transcripts: directions from all rows, measures from rows left out."""
-    methods = [method for method in recipe.methods if method in METHODS]
-    meta = {"position": acts.rule, "data": acts.fingerprint, "rows": len(labels), "positive": int(labels.sum())}
-    directions, measures = [], []
-    for done, method in enumerate(methods, start=1):
-        measures += evaluate(
-            acts, labels, acts.groups, method=method, seed=recipe.seed, folds=recipe.folds, n_null=recipe.n_null
+def rows_of(acts: Activations) -> ReadRows:
+    """The rows of a set on disk."""
+    return ReadRows(acts, acts.rows.transcript, len(acts.transcripts))
+
+
+def _directions(job: _Job, acts: Activations, sweep: Sweep) -> list[Direction]:
+    """Each method's vector at every site, from all rows, with what it was fitted on."""
+    recipe, rows, labels = job.recipe, sweep.data.learn.transcript, sweep.data.labels
+    shared = {"position": acts.rule, "data": acts.fingerprint, "rows": len(rows), "positive": int(labels[rows].sum())}
+    used = {"lda": ("shrinkage",), "ridge": ("shrinkage", "graded"), "logistic": ("l2",), "paired_pca": ("pair",)}
+    found = []
+    for method in recipe.fitted:
+        for site, fits in sweep.fits.items():
+            vector = fits.vectors[method][0].cpu()
+            meta: dict[str, Any] = {"method": method, **shared, "features": READS.get(method, "standardised")}
+            meta |= {key: getattr(recipe, key) for key in used.get(method, ())}
+            meta["largest_share"] = round(float((vector**2).max() / (vector**2).sum().clamp(min=1e-30)), 4)
+            found.append(Direction(method, vector, site, model=acts.model, meta=meta))
+    return found
+
+
+def _notes(directions: Sequence[Direction]) -> tuple[str, ...]:
+    """What a reader of these directions must know of their features."""
+    raw = sorted({d.name for d in directions if d.meta.get("features") == "raw"})
+    ruled = [d.key for d in directions if d.meta.get("largest_share", 0) > MASSIVE]
+    notes = [f"Raw features: {', '.join(raw)}; the other fitted directions standardise features first."] if raw else []
+    if ruled:
+        notes.append(
+            f"One coordinate holds more than {MASSIVE:.0%} of the squared length of {', '.join(ruled)}: a massive "
+            "dimension rules it, so read a standardised direction instead."
         )
-        directions += [
-            Direction(
-                method,
-                METHODS[method](acts.read(site), labels).cpu(),
-                site,
-                model=acts.model,
-                meta={"method": method, **meta},
-            )
-            for site in acts.sites
-        ]
-        if on_progress is not None:
-            on_progress(done, len(methods))
-    return directions, measures
+    return tuple(notes)
 
 
-def _from_stories(
-    recipe: Recipe,
-    model: Model,
-    stories: Sequence[Transcript],
-    sites: Sequence[Site],
-    workspace: Workspace,
-    on_progress: OnProgress | None,
-) -> list[Direction]:
+def _story_reading(job: _Job) -> tuple[list[Transcript], PositionRule]:
+    assert job.recipe.stories is not None
+    stories = job.chosen.stories
+    return stories, story_rule(stories, job.model.tokenizer, from_token=job.recipe.stories.from_token)
+
+
+def _from_stories(recipe: Recipe, acts: Activations) -> list[Direction]:
     """Every emotion's vector at every site, and the contrast where one is asked for."""
     assert recipe.stories is not None
     wanted, other = recipe.stories.emotion, recipe.stories.against
-    rule = story_rule(stories, model.tokenizer, from_token=recipe.stories.from_token)
-    vectors = emotion_vectors(collect(model, stories, sites, rule, workspace=workspace, on_progress=on_progress))
+    vectors = emotion_vectors(acts)
     if wanted not in vectors:
         raise ProbeError(
             f"fitting emotion vectors for probe {recipe.name}",
@@ -202,26 +231,21 @@ def _from_stories(
     return found if other == "rest" else [*contrast(vectors, wanted, other).values(), *found]
 
 
-def _judged(
-    recipe: Recipe, acts: Activations, labels: Bool[np.ndarray, " row"], vectors: Sequence[Direction]
-) -> list[Measure]:
+def _given(sweep: Sweep, vectors: Sequence[Direction]) -> list[Candidate]:
     """How well directions from stories separate the transcripts, emotion by emotion."""
+    reading, how = sweep.data.scored, sweep.settings.score
     scores: dict[str, dict[Site, np.ndarray]] = {direction.name: {} for direction in vectors}
-    for site in acts.sites:
-        values = acts.read(site)
+    for site in reading.acts if vectors else ():
+        rows = reading.acts[site]
         for direction in (d for d in vectors if d.site == site):
-            scores[direction.name][site] = direction.project(values).double().numpy()
-    return [
-        measure
-        for name, of_site in scores.items()
-        for measure in judge(of_site, labels, acts.groups, name=name, seed=recipe.seed, n_null=recipe.n_null)
-    ]
+            along = direction.project(rows).double().cpu().numpy()
+            scores[direction.name][site] = how.scores(along, reading.transcript, reading.n)
+    return [one for name, found in scores.items() for one in given(found, sweep.shuffles, name=name)]
 
 
-def _staged(on_progress: OnStage | None) -> Callable[[str], OnProgress | None]:
-    """A progress callback for each stage."""
-
-    def stage(name: str) -> OnProgress | None:
-        return None if on_progress is None else partial(on_progress, name)
-
-    return stage
+def _scale(job: _Job, directions: Sequence[Direction]) -> dict[str, Any]:
+    return {
+        "transcripts": len(job.chosen.reference),
+        "chosen by": str(job.recipe.data.reference),
+        "tokens": directions[0].meta["reference_tokens"],
+    }

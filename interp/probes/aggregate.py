@@ -5,7 +5,6 @@ tokens; the mean of scores is the score of the mean, the maximum is not.
 """
 
 import re
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -42,25 +41,30 @@ class Aggregation:
 
     def scores(
         self,
-        scores: Float[np.ndarray, " row"],
+        scores: Float[np.ndarray, "*labelling row"],
         transcript: Int[np.ndarray, " row"],
         n: int,
         *,
         among: Bool[np.ndarray, " row"] | None = None,
-    ) -> Float[np.ndarray, " transcript"]:
+    ) -> Float[np.ndarray, "*labelling transcript"]:
         """One score for each of `n` transcripts; NaN for one without a row among those asked for.
 
         Rows of a transcript are in the order of its tokens. `among` picks rows, such as those of one segment.
         """
-        how: dict[str, Callable[[np.ndarray], float]] = {
-            "mean": np.mean,
-            "max": np.max,
-            "last": lambda of_one: of_one[-1],
-            "top": lambda of_one: np.sort(of_one)[-self.k :].mean(),
-        }
-        found = np.full(n, np.nan)
-        for index, rows in _by_transcript(transcript, among):
-            found[index] = how[self.kind](scores[rows])
+        order, names, starts = _by_transcript(transcript, among)
+        found = np.full((*scores.shape[:-1], n), np.nan)
+        if not len(names):
+            return found
+        sorted_scores, counts = scores[..., order], np.diff(np.append(starts, len(order)))
+        if self.kind == "mean":
+            found[..., names] = np.add.reduceat(sorted_scores, starts, axis=-1) / counts
+        elif self.kind == "max":
+            found[..., names] = np.maximum.reduceat(sorted_scores, starts, axis=-1)
+        elif self.kind == "last":
+            found[..., names] = sorted_scores[..., starts + counts - 1]
+        else:
+            for name, of_one in zip(names, np.split(sorted_scores, starts[1:], axis=-1), strict=True):
+                found[..., name] = np.sort(of_one, axis=-1)[..., -self.k :].mean(axis=-1)
         return found
 
     def rows(
@@ -79,19 +83,20 @@ class Aggregation:
         if self.kind not in ("mean", "last"):
             found = "no row is the largest before there is a probe"
             raise ProbeError(f"aggregating activations by {self}", found, "learn from mean or last, and score by it")
-        chosen = dict(_by_transcript(transcript, among))
-        missing = sorted(set(range(n)) - set(chosen))
+        order, names, starts = _by_transcript(transcript, among)
+        missing = sorted(set(range(n)) - set(names.tolist()))
         if missing:
             found = f"{len(missing)} transcripts without a row, the first of them number {missing[0]}"
             raise ProbeError(f"aggregating activations by {self}", found, "leave them out, or choose other rows")
+        parts = np.split(order, starts[1:])
         if self.kind == "last":
-            return acts[torch.tensor([int(chosen[index][-1]) for index in range(n)])]
-        return torch.stack([acts[torch.from_numpy(chosen[index])].float().mean(0) for index in range(n)])
+            return acts[torch.tensor([int(part[-1]) for part in parts])]
+        return torch.stack([acts[torch.from_numpy(part)].float().mean(0) for part in parts])
 
 
-def _by_transcript(transcript: np.ndarray, among: np.ndarray | None) -> list[tuple[int, np.ndarray]]:
-    """The rows of every transcript that has any."""
+def _by_transcript(transcript: np.ndarray, among: np.ndarray | None) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Rows sorted by transcript, the transcripts that have any, and where in the sorted rows each begins."""
     rows = np.arange(len(transcript)) if among is None else np.flatnonzero(among)
     order = rows[np.argsort(transcript[rows], kind="stable")]
     names, starts = np.unique(transcript[order], return_index=True)
-    return list(zip(names.tolist(), np.split(order, starts[1:]), strict=True)) if len(names) else []
+    return order, names, starts

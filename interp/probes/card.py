@@ -9,10 +9,11 @@ from typing import Any, Protocol, runtime_checkable
 from interp.directions import ModelIdentity
 from interp.errors import ProbeError, StoreError
 from interp.probes.evaluate import Measure
+from interp.probes.evidence import Evidence
 from interp.sites import Site
 from interp.store import Workspace, read_json, write_bytes, write_json
 
-FORMAT = 1
+FORMAT = 2
 _PACKAGES = ("interp", "torch", "transformers", "transformer_lens", "scikit-learn", "numpy")
 
 
@@ -69,11 +70,16 @@ class ProbeCard:
     stories: Mapping[str, Any] = field(default_factory=dict)
     """Pool and first token of the emotion vectors; empty without stories."""
     recipe: Mapping[str, Any] = field(default_factory=dict)
-    evidence: str = (
+    job: str = ""
+    """Fingerprint of recipe, data, model and version: a batch that is resumed leaves such a probe alone."""
+    measured_on: str = (
         "AUROC of fitted probes is on groups that they were not fitted on, and p is one-sided; directions from stories "
         "saw no transcript at all, and p is two-sided."
     )
     """What the measures were taken on, for people."""
+    evidence: Evidence | None = None
+    """What else a sceptic asks; None for directions that are not a probe of two classes."""
+    notes: tuple[str, ...] = ()
     versions: Mapping[str, str] = field(default_factory=versions)
 
     def measured(self, name: str) -> tuple[Measure, ...]:
@@ -124,6 +130,8 @@ class ProbeCard:
                 "classes": Classes(**row["classes"]),
                 "measures": measures,
                 "directions": tuple(row["directions"]),
+                "evidence": None if row["evidence"] is None else Evidence.from_row(row["evidence"]),
+                "notes": tuple(row["notes"]),
             }
         )
 
@@ -141,13 +149,17 @@ class ProbeCard:
             f"- In neither class, and left out: {counts.neither} transcripts.",
             *_listed("Scores are in standard deviations of", self.reference),
             *_listed("Emotion vectors come from", self.stories),
+            *(f"- {note}" for note in self.notes),
             "",
-            f"{self.evidence} Intervals: 95 %, bootstrap over groups. Chance: the band that no site of a sweep leaves "
-            "in 95 % of shuffles of the labels; p is adjusted for the number of sites.",
+            f"{self.measured_on} Intervals: 95 %, bootstrap over groups. Chance: the band that nothing in this table "
+            "leaves in 95 % of shuffles of the labels; p is adjusted for all of it, and no p can be below "
+            f"{min(measure.floor for measure in self.measures):.2g}.",
             "",
             "| direction | site | AUROC | interval | chance | p | rows | groups | shuffles |",
             "|---|---|---|---|---|---|---|---|---|",
             *map(_table_row, self.measures),
+            "",
+            *(self.evidence.sections() if self.evidence else ()),
             "",
             "Not shown here: that the direction causes anything (`interp steer`), or that it means the same on "
             "transcripts of another kind.",

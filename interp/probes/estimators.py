@@ -43,7 +43,7 @@ class _Linear(BaseEstimator):
     ) -> Direction:
         """The fitted weights as a direction with offset 0 and scale 1: calibrate it on benign rows.
 
-        Of a classifier the length is the distance between the class means along it, as in `interp.probes.fit`; of ridge
+        Of a classifier the length is the distance between the class means along it; of ridge
         it is such that the step from one mean to one standard deviation above it adds as much to the label.
 
         Raises:

@@ -1,22 +1,26 @@
-"""How well a probe tells two classes apart on groups that it has not seen, and what chance would give."""
+"""How well probes tell two classes apart on groups that they have not seen, and what chance would give.
+
+One sweep fits every method at every site, for the real labels and for hundreds of shuffles of them. All that it
+measures is one family: its band is what nothing of it leaves in 95 % of shuffles.
+"""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any, NamedTuple
+from dataclasses import dataclass, field
+from functools import cached_property
+from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from sklearn.model_selection import StratifiedGroupKFold
 from torch import Tensor
 
 from interp.errors import ProbeError
-from interp.probes.fit import METHODS, Fitter
-from interp.probes.nulls import Groups, aurocs, shuffled_labels, smallest_p
+from interp.probes.aggregate import Aggregation
+from interp.probes.moments import Blocks
+from interp.probes.nulls import aurocs, donors, shuffled_labels, smallest_p
+from interp.probes.splits import Groups, fold_codes, grouped_folds
+from interp.probes.sweep import L2, METHODS, SHRINKAGE, FoldFits, fit_folds
 from interp.sites import Site
 from interp.stats import auroc, auroc_interval, max_statistic
-
-SLOW = {"logistic": 39}
-"""Most shuffles of a method without a closed form, each of which costs a fit per fold and site; 39 reach p = 0.025."""
 
 _CHUNK = 2**24
 """Scores held in memory at once, over shuffles and rows."""
@@ -24,7 +28,7 @@ _CHUNK = 2**24
 
 @dataclass(frozen=True)
 class Measure:
-    """One probe at one site: AUROC on unseen groups, its interval, and what chance gives at any site of the sweep."""
+    """One probe at one site: AUROC on unseen groups, its interval, and what chance gives anywhere in its family."""
 
     name: str
     """A fitting method, or the name of a direction that came from other data."""
@@ -34,16 +38,16 @@ class Measure:
     """Cluster-bootstrap interval over groups at 95 %; None where resampling says nothing."""
     high: float | None
     null_low: float | None
-    """What chance gives: with shuffled labels some site of the sweep lies above `null_high` in 5 % of shuffles, and
-    below `null_low` in 5 % (either in 5 %, for a direction that was not fitted); None with fewer than 19 shuffles."""
+    """What chance gives: with shuffled labels something in the family lies beyond the band in 5 % of shuffles: above
+    `null_high`, or, for a direction that was not fitted, on either side; None with fewer than 19 shuffles."""
     null_high: float | None
     p_value: float
-    """Adjusted for the number of sites (maximum over sites, Westfall and Young 1993). One-sided for a fitted probe,
-    whose AUROC means nothing below 1/2; two-sided for a direction from other data."""
+    """Adjusted for the family: all sites and methods of a sweep (maximum, Westfall and Young 1993). One-sided for a
+    fitted probe, whose AUROC means nothing below 1/2; two-sided for a direction from other data."""
     floor: float
     """The smallest p-value that the shuffles could give."""
     n: int
-    """Rows."""
+    """Transcripts."""
     groups: int
     shuffles: int
 
@@ -53,187 +57,369 @@ class Measure:
         return row | {key: value for key, value in vars(self).items() if key not in ("site", "name")}
 
 
-class Fold(NamedTuple):
-    """Rows to fit on and rows to score."""
+@dataclass(frozen=True, eq=False)
+class ReadRows:
+    """Rows that were read of transcripts, at some sites."""
 
-    train: Int[np.ndarray, " train"]
-    test: Int[np.ndarray, " test"]
+    acts: Mapping[Site, Float[Tensor, "row d_model"]]
+    """Read one site at a time, in slices where it can be."""
+    transcript: Int[np.ndarray, " row"]
+    """Whose row it is."""
+    n: int
+    """How many transcripts."""
+
+    def blocks(self, site: Site) -> Blocks:
+        """The rows of a site, a block at a time."""
+        on_disk: Any = self.acts
+        if hasattr(on_disk, "read"):
+            return Blocks.of(on_disk, site, len(self.transcript), on_disk.d_model)
+        return Blocks.from_rows(self.acts[site])
+
+    def pooled(self, how: Aggregation) -> "ReadRows":
+        """One row a transcript."""
+        return ReadRows(_Pooled(self, how), np.arange(self.n), self.n)
 
 
-def grouped_folds(labels: Bool[np.ndarray, " row"], groups: Groups, *, folds: int = 5, seed: int) -> list[Fold]:
-    """Folds that keep every group whole, with the classes as even as groups allow; each row is tested once.
+@dataclass(frozen=True, eq=False)
+class _Pooled(Mapping[Site, Tensor]):
+    """Rows of a reading, pooled when they are asked for."""
 
-    Raises:
-        ProbeError: there is one class, or a class has rows in fewer groups than there are folds.
-    """
-    kinds = {
-        name: len({g for g, is_it in zip(groups, of_class, strict=True) if is_it})
-        for name, of_class in (("positive", labels), ("negative", ~labels))
-    }
-    if min(kinds.values()) < folds:
-        found = " and ".join(f"{n} groups with {name} rows" for name, n in kinds.items())
-        raise ProbeError(
-            f"splitting {len(labels)} rows by group into {folds} folds",
-            found,
-            f"give at least {folds} groups of each class, or fewer folds",
-        )
-    splitter = StratifiedGroupKFold(folds, shuffle=True, random_state=seed)
-    return [Fold(train, test) for train, test in splitter.split(np.zeros(len(labels)), labels, np.asarray(groups))]
+    reading: ReadRows
+    how: Aggregation
+
+    def __getitem__(self, site: Site) -> Tensor:
+        return self.how.rows(self.reading.acts[site], self.reading.transcript, self.reading.n)
+
+    def __iter__(self) -> Any:
+        return iter(self.reading.acts)
+
+    def __len__(self) -> int:
+        return len(self.reading.acts)
+
+
+@dataclass(frozen=True)
+class Settings:
+    """How a sweep is made."""
+
+    methods: tuple[str, ...] = METHODS
+    folds: int = 5
+    n_null: int = 200
+    seed: int = 0
+    shrinkage: float = SHRINKAGE
+    l2: float = L2
+    score: Aggregation = field(default_factory=lambda: Aggregation("mean"))
+    """How the scores of a transcript's rows become one."""
+
+
+@dataclass(frozen=True, eq=False)
+class Labelled:
+    """Transcripts of two classes in groups, what was read of them to learn from, and what is scored."""
+
+    learn: ReadRows
+    labels: Bool[np.ndarray, " transcript"]
+    groups: Groups
+    score: ReadRows | None = None
+    """Other rows of the same transcripts at the same sites; None scores those that were learnt from."""
+    graded: Float[np.ndarray, " transcript"] | None = None
+    pairs: Int[np.ndarray, "pair 2"] | None = None
+    """Transcripts that are alike but for their class."""
+
+    @property
+    def scored(self) -> ReadRows:
+        """The rows that are scored."""
+        return self.score or self.learn
+
+    def paired_rows(self) -> Int[np.ndarray, "pair 2"] | None:
+        """The pairs as rows.
+
+        Raises:
+            ProbeError: pairs of transcripts that have several rows.
+        """
+        if self.pairs is None:
+            return None
+        if len(self.learn.transcript) != self.learn.n:
+            found = f"{len(self.learn.transcript)} rows of {self.learn.n} transcripts"
+            raise ProbeError("pairing rows", found, "read one row a transcript, or learn from their mean")
+        return np.argsort(self.learn.transcript)[self.pairs]
+
+
+@dataclass(frozen=True, eq=False)
+class Candidate:
+    """One way of scoring the transcripts: its scores on unseen groups, and the AUROC of each shuffle."""
+
+    name: str
+    site: Site
+    scores: Float[np.ndarray, " transcript"]
+    null: Float[np.ndarray, " shuffle"]
+    fitted: bool = True
+
+
+@dataclass(frozen=True, eq=False)
+class Sweep:
+    """Every method at every site."""
+
+    data: Labelled
+    settings: Settings
+    folds: Int[np.ndarray, " transcript"]
+    shuffles: Bool[np.ndarray, "shuffle transcript"]
+    candidates: tuple[Candidate, ...]
+    fits: Mapping[Site, FoldFits]
+    """For the real labels alone."""
+
+    def candidate(self, name: str, site: Site) -> Candidate:
+        """The scores of a method at a site."""
+        return next(c for c in self.candidates if (c.name, c.site) == (name, site))
+
+    @property
+    def best(self) -> Candidate:
+        """The candidate of greatest AUROC; being chosen makes that optimistic, and its p allows for it."""
+        values = _aurocs([candidate.scores for candidate in self.candidates], self.data.labels)
+        return self.candidates[int(np.argmax(values))]
+
+    @cached_property
+    def _fold_of(self) -> dict[Any, int]:
+        return dict(zip(self.data.groups, self.folds.tolist(), strict=True))
+
+    def unseen_folds(self, groups: Groups) -> Int[np.ndarray, " transcript"]:
+        """By which fit other transcripts are scored so that it has not seen their group; -1: by the one on all rows."""
+        return np.array([self._fold_of.get(group, -1) for group in groups], dtype=int)
+
+    def unseen(
+        self, name: str, site: Site, reading: ReadRows, groups: Groups, *, how: Aggregation | None = None
+    ) -> Float[np.ndarray, " transcript"]:
+        """Scores of other transcripts by fits that have not seen their group: a score of each, on the same scale."""
+        folds = self.unseen_folds(groups)[reading.transcript]
+        rows = self.fits[site].scores(name, reading.blocks(site), folds)[0]
+        return (how or self.settings.score).scores(rows, reading.transcript, reading.n)
+
+    def to_saved(self, name: str, site: Site, offset: float, scale: float) -> tuple[float, float]:
+        """Slope and intercept from a score of the fit on all rows to that of its saved direction."""
+        weights, step = self.fits[site].weights[name][0, -1], float(self.fits[site].steps[name][0, -1])
+        size = float(weights.norm())
+        return (1 / size / scale, (-step / size - offset) / scale) if size > 0 else (0.0, 0.0)
 
 
 def evaluate(
-    acts: Mapping[Site, Float[Tensor, "row d_model"]],
-    labels: Bool[np.ndarray, " row"],
-    groups: Groups,
+    data: Labelled,
+    settings: Settings | None = None,
     *,
-    method: str,
-    seed: int,
-    folds: int | Sequence[Fold] = 5,
-    n_null: int = 200,
-) -> tuple[Measure, ...]:
-    """One measure per site of `acts`, which is read one site at a time.
+    on_progress: Any = None,
+) -> Sweep:
+    """Every method at every site of `data`, scored by fits that have not seen a transcript's group.
 
-    Every row is scored by a probe that was fitted without its group: its distance from the midpoint of the training
-    classes, in standard deviations of the training rows. The midpoint does not move with the share of positives, so
-    that folds can be pooled. The null repeats all of it with shuffled labels, the same at all sites; `logistic` uses
-    at most `SLOW["logistic"]` shuffles.
+    A score is the distance from the midpoint of the training classes, in standard deviations of the training rows.
+    The null repeats all of it with shuffled labels, the same for all methods and sites.
 
-    Guarantees (tests): a planted direction is found; with labels that mean nothing, any site of a sweep has p <= 0.05
-    in about 5 % of sweeps.
+    Guarantees (tests): a planted direction is found; with labels that mean nothing, anything in a sweep has p <= 0.05
+    in about 5 % of sweeps, however many methods and sites it has.
 
     Raises:
         ProbeError: unknown method, too few groups, or a fold with a group in both train and test.
     """
-    if method not in METHODS:
-        raise ProbeError(f"probe method {method!r}", "unknown", f"choose one of {', '.join(METHODS)}")
-    splits = grouped_folds(labels, groups, folds=folds, seed=seed) if isinstance(folds, int) else list(folds)
-    _check_folds(splits, groups)
-    shuffles = _chance(labels, groups, splits, n=min(n_null, SLOW.get(method, n_null)), seed=seed)
-    scores, null = {}, []
-    for site, values in acts.items():
-        scores[site] = _held_out(values, labels[None], splits, METHODS[method])[0]
-        null.append(_null(values, shuffles, splits, METHODS[method]))
-    return _measures(method, scores, labels, groups, np.stack(null, axis=1), seed, two_sided=False)
+    asked = settings or Settings()
+    splits = grouped_folds(data.labels, data.groups, folds=asked.folds, seed=asked.seed)
+    folds = fold_codes(splits, data.groups)
+    order = _chance(data.labels, data.groups, folds, n=asked.n_null, seed=asked.seed)
+    labellings = np.concatenate([data.labels[None], data.labels[order]])
+    graded = None if data.graded is None else np.concatenate([data.graded[None], data.graded[order]])
+    candidates, fits = list[Candidate](), dict[Site, FoldFits]()
+    for done, site in enumerate(data.learn.acts, start=1):
+        of_site = _fit(data, site, labellings, folds, graded, asked)
+        for method in asked.methods:
+            scores, null = _scored(of_site, method, data, site, folds, labellings, asked.score)
+            candidates.append(Candidate(method, site, scores, null))
+        fits[site] = _real(of_site)
+        if on_progress is not None:
+            on_progress(done, len(data.learn.acts))
+    candidates.sort(key=lambda candidate: asked.methods.index(candidate.name))  # sites stay in their order
+    return Sweep(data, asked, folds, labellings[1:], tuple(candidates), fits)
 
 
-def judge(
-    scores: Mapping[Site, Float[np.ndarray, " row"]],
-    labels: Bool[np.ndarray, " row"],
-    groups: Groups,
+def given(
+    scores: Mapping[Site, Float[np.ndarray, " transcript"]],
+    shuffles: Bool[np.ndarray, "shuffle transcript"],
     *,
     name: str,
-    seed: int,
-    n_null: int = 200,
+) -> list[Candidate]:
+    """Directions that came from other data: nothing is fitted."""
+    return [Candidate(name, site, values, aurocs(values[None], shuffles), False) for site, values in scores.items()]
+
+
+@dataclass(frozen=True)
+class Chance:
+    """What chance gives a family of candidates: the bands, and the p-value of each."""
+
+    low: float | None
+    """Fitted candidates all lie above in 95 % of shuffles."""
+    high: float | None
+    """All lie below in 95 % of shuffles; those that were not fitted also lie above 1 less this."""
+    p_values: tuple[float, ...]
+    floor: float
+
+
+def chance(candidates: Sequence[Candidate], labels: Bool[np.ndarray, " transcript"]) -> Chance:
+    """The family-wise band and p-values: the largest that any candidate reaches, shuffle by shuffle.
+
+    Guarantee (test): in 200 data sets without a signal, some p is at most 0.05 in about 5 % of them.
+    """
+    fitted = np.array([candidate.fitted for candidate in candidates])
+    observed = _aurocs([candidate.scores for candidate in candidates], labels) - 0.5
+    null = np.stack([c.null for c in candidates], axis=1) - 0.5
+    family = max_statistic(np.where(fitted, observed, np.abs(observed)), np.where(fitted, null, np.abs(null)))
+    below = max_statistic(-observed[fitted], -null[:, fitted]).band if fitted.any() else None
+    return Chance(
+        None if below is None else 0.5 - below,
+        None if family.band is None else 0.5 + family.band,
+        family.p_values,
+        family.floor,
+    )
+
+
+def measures(
+    candidates: Sequence[Candidate], labels: Bool[np.ndarray, " transcript"], groups: Groups, *, seed: int
 ) -> tuple[Measure, ...]:
-    """One measure per site for scores of directions that came from other data: nothing is fitted.
+    """What each candidate is worth, as one family.
 
     Raises:
         ProbeError: there is one class only.
     """
     if labels.all() or not labels.any():
-        raise ProbeError(f"measuring {name}", f"{len(labels)} rows of one class", "give rows of both classes")
-    shuffles = _chance(labels, groups, (), n=n_null, seed=seed)
-    null = [aurocs(values[None], shuffles) for values in scores.values()]
-    return _measures(name, scores, labels, groups, np.stack(null, axis=1), seed, two_sided=True)
+        raise ProbeError("measuring probes", f"{len(labels)} transcripts of one class", "give both classes")
+    family, found = chance(candidates, labels), list[Measure]()
+    counts = {"n": len(labels), "groups": len(set(groups)), "shuffles": len(candidates[0].null)}
+    for candidate, p_value in zip(candidates, family.p_values, strict=True):
+        interval = auroc_interval(candidate.scores, labels, groups, seed=seed)
+        found.append(
+            Measure(
+                candidate.name,
+                candidate.site,
+                auroc(candidate.scores, labels) or 0.0,
+                interval and interval.low,
+                interval and interval.high,
+                null_low=family.low if candidate.fitted or family.high is None else 1 - family.high,
+                null_high=family.high,
+                p_value=p_value,
+                floor=max(family.floor, smallest_p(labels, groups)),
+                **counts,
+            )
+        )
+    return tuple(found)
+
+
+@dataclass(frozen=True)
+class Chosen:
+    """The AUROC of a sweep that chooses for itself: each fold is scored by what was best without it."""
+
+    auroc: float
+    low: float | None
+    high: float | None
+    picks: Mapping[str, int]
+    """How many folds chose what, `METHOD@SITE`."""
+
+
+def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen, Float[np.ndarray, " transcript"]]:
+    """The choice of method and site without its optimism, and the scores that it gives.
+
+    The best of many measures looks better than it is. Here a fold takes part neither in the fits by which it is scored
+    nor in those among which is chosen: nested cross-validation, whose inner folds are the other folds.
+
+    Guarantee (test): where there is nothing, its AUROC is not above 1/2 on average; that of the best is.
+    """
+    labels, groups = sweep.data.labels, sweep.data.groups
+    scores, picks = np.zeros(len(labels)), dict[str, int]()
+    for fold in np.unique(sweep.folds):
+        inner, mine = _inner_scores(sweep, int(fold)), sweep.folds == fold
+        values = _aurocs([one[~mine] for one in inner.values()], labels[~mine])
+        pick = sweep.candidate(*list(inner)[int(np.argmax(values))])
+        scores[mine] = pick.scores[mine]
+        picks[f"{pick.name}@{pick.site}"] = picks.get(f"{pick.name}@{pick.site}", 0) + 1
+    value, interval = auroc(scores, labels), auroc_interval(scores, labels, groups, seed=seed)
+    assert value is not None  # both classes are there, or there had been no folds
+    return Chosen(value, interval and interval.low, interval and interval.high, picks), scores
+
+
+def _inner_scores(sweep: Sweep, fold: int) -> dict[tuple[str, Site], Float[np.ndarray, " transcript"]]:
+    """Held-out scores of all candidates as if the fold did not exist; it has scores too, which are not to be used."""
+    data, rest = sweep.data, np.unique(sweep.folds[sweep.folds != fold])
+    folds = np.where(sweep.folds == fold, -1, np.searchsorted(rest, sweep.folds))
+    found, graded = {}, None if data.graded is None else data.graded[None]
+    for site in data.learn.acts:
+        fits = _fit(data, site, data.labels[None], folds, graded, sweep.settings)
+        for method in sweep.settings.methods:
+            rows = fits.scores(method, data.scored.blocks(site), folds[data.scored.transcript])[0]
+            found[method, site] = sweep.settings.score.scores(rows, data.scored.transcript, data.scored.n)
+    return found
+
+
+def _aurocs(
+    scores: Sequence[Float[np.ndarray, " transcript"]], labels: Bool[np.ndarray, " transcript"]
+) -> Float[np.ndarray, " candidate"]:
+    return aurocs(np.stack(scores), np.broadcast_to(labels, (len(scores), len(labels))))
+
+
+def _fit(
+    data: Labelled,
+    site: Site,
+    labellings: Bool[np.ndarray, "labelling transcript"],
+    folds: Int[np.ndarray, " transcript"],
+    graded: Float[np.ndarray, "labelling transcript"] | None,
+    settings: Settings,
+) -> FoldFits:
+    where = data.learn.transcript
+    return fit_folds(
+        data.learn.blocks(site),
+        labellings[:, where],
+        folds[where],
+        settings.methods,
+        shrinkage=settings.shrinkage,
+        l2=settings.l2,
+        graded=None if graded is None else graded[:, where],
+        pairs=data.paired_rows(),
+    )
+
+
+def _scored(
+    fits: FoldFits,
+    method: str,
+    data: Labelled,
+    site: Site,
+    folds: Int[np.ndarray, " transcript"],
+    labellings: Bool[np.ndarray, "labelling transcript"],
+    how: Aggregation,
+) -> tuple[Float[np.ndarray, " transcript"], Float[np.ndarray, " shuffle"]]:
+    """The real scores, and the AUROC of every shuffle, a part at a time."""
+    reading = data.scored
+    blocks, step = reading.blocks(site), max(1, _CHUNK // max(len(reading.transcript), 1))
+    parts, real = list[np.ndarray](), np.zeros(0)
+    for start in range(0, len(labellings), step):
+        some = slice(start, start + step)
+        rows = fits.scores(method, blocks, folds[reading.transcript], some)
+        scores = how.scores(rows, reading.transcript, reading.n)
+        real = scores[0] if not start else real
+        parts.append(aurocs(scores, labellings[some]))
+    return real, np.concatenate(parts)[1:]
+
+
+def _real(fits: FoldFits) -> FoldFits:
+    """The fits for the real labels."""
+    cut = [{name: one[:1].clone() for name, one in part.items()} for part in (fits.weights, fits.steps, fits.vectors)]
+    return FoldFits(*cut)
 
 
 def _chance(
-    labels: Bool[np.ndarray, " row"], groups: Groups, splits: Sequence[Fold], *, n: int, seed: int
-) -> Bool[np.ndarray, "shuffle row"]:
-    """Shuffled labels, without the rare ones that leave a class out of a training set."""
-    shuffles = shuffled_labels(labels, groups, n=n, seed=seed)
-    for rows in [np.arange(len(labels)), *(fold.train for fold in splits)]:
-        positive = shuffles[:, rows].sum(axis=1)
-        shuffles = shuffles[(positive > 0) & (positive < len(rows))]
-    if not len(shuffles):
+    labels: Bool[np.ndarray, " transcript"], groups: Groups, folds: Int[np.ndarray, " transcript"], *, n: int, seed: int
+) -> Int[np.ndarray, "shuffle transcript"]:
+    """Shuffles, without the rare ones that leave a class out of a training set."""
+    shuffled_labels(labels, groups, n=1, seed=seed)  # raises where there is one arrangement only
+    order = donors(groups, n=n, seed=seed)
+    for fold in [-1, *np.unique(folds)]:
+        rows = np.flatnonzero(folds != fold)
+        positive = labels[order][:, rows].sum(axis=1)
+        order = order[(positive > 0) & (positive < len(rows))]
+    if not len(order):
         raise ProbeError(
             "shuffling labels",
             f"all {n} shuffles leave a training set with one class",
             "give more groups of the smaller class",
         )
-    return shuffles
-
-
-def _held_out(
-    acts: Float[Tensor, "row d_model"],
-    labels: Bool[np.ndarray, "labelling row"],
-    splits: Sequence[Fold],
-    fit: Fitter,
-) -> Float[np.ndarray, "labelling row"]:
-    """Scores by probes that have not seen the row's group, for every labelling; 0 where nothing varies."""
-    scores = np.zeros(labels.shape)
-    for train, test in splits:
-        chosen = labels[:, train]
-        vectors = fit(acts[train], chosen)
-        units = vectors / vectors.norm(dim=1, keepdim=True).clamp(min=1e-30)
-        along = (units @ acts[train].float().T).double().cpu().numpy()
-        unseen = (units @ acts[test].float().T).double().cpu().numpy()
-        above, below = (np.average(along, axis=1, weights=side) for side in (chosen, ~chosen))
-        spread = along.std(axis=1, keepdims=True)
-        distance = unseen - ((above + below) / 2)[:, None]
-        scores[:, test] = np.divide(distance, spread, out=np.zeros_like(distance), where=spread > 0)
-    return scores
-
-
-def _null(
-    acts: Float[Tensor, "row d_model"],
-    shuffles: Bool[np.ndarray, "shuffle row"],
-    splits: Sequence[Fold],
-    fit: Fitter,
-) -> Float[np.ndarray, " shuffle"]:
-    """The AUROC that each shuffle gives."""
-    parts = np.array_split(shuffles, -(-shuffles.size // _CHUNK))
-    return np.concatenate([aurocs(_held_out(acts, part, splits, fit), part) for part in parts])
-
-
-def _measures(
-    name: str,
-    scores: Mapping[Site, Float[np.ndarray, " row"]],
-    labels: Bool[np.ndarray, " row"],
-    groups: Groups,
-    null: Float[np.ndarray, "shuffle site"],
-    seed: int,
-    *,
-    two_sided: bool,
-) -> tuple[Measure, ...]:
-    observed = np.array([auroc(values, labels) for values in scores.values()], dtype=float) - 0.5
-    null = null - 0.5
-    family = max_statistic(np.abs(observed), np.abs(null)) if two_sided else max_statistic(observed, null)
-    below = family if two_sided else max_statistic(-observed, -null)
-    intervals = [auroc_interval(values, labels, groups, seed=seed) for values in scores.values()]
-    shared = {
-        "null_low": None if below.band is None else 0.5 - below.band,
-        "null_high": None if family.band is None else 0.5 + family.band,
-        "floor": max(family.floor, smallest_p(labels, groups)),
-        "n": len(labels),
-        "groups": len(set(groups)),
-        "shuffles": len(null),
-    }
-    return tuple(
-        Measure(
-            name,
-            site,
-            auroc=float(value) + 0.5,
-            low=interval and interval.low,
-            high=interval and interval.high,
-            p_value=p_value,
-            **shared,
-        )
-        for site, value, interval, p_value in zip(scores, observed, intervals, family.p_values, strict=True)
-    )
-
-
-def _check_folds(splits: Sequence[Fold], groups: Groups) -> None:
-    """Raise unless every row is tested once, by a probe that has not seen its group."""
-    for number, (train, test) in enumerate(splits, start=1):
-        shared = {str(groups[row]) for row in train} & {str(groups[row]) for row in test}
-        if shared:
-            found = f"{len(shared)} groups in both train and test: {', '.join(sorted(shared))}"
-            raise ProbeError(f"evaluating a probe on fold {number}", found, "split by group, as grouped_folds does")
-    tested = np.bincount(np.concatenate([fold.test for fold in splits]), minlength=len(groups))
-    if (tested != 1).any():
-        raise ProbeError(
-            "evaluating a probe",
-            f"{int((tested != 1).sum())} rows are not tested exactly once",
-            "give folds whose test rows are a partition, as grouped_folds does",
-        )
+    return order

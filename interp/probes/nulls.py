@@ -2,14 +2,13 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable
 
 import numpy as np
-from jaxtyping import Bool, Float, Shaped
+from jaxtyping import Bool, Float, Int
 
 from interp.errors import ProbeError
-
-Groups = Sequence[Hashable] | Shaped[np.ndarray, " row"]
+from interp.probes.splits import Groups
 
 
 def shuffled_labels(
@@ -33,13 +32,18 @@ def shuffled_labels(
             f"{len(set(groups))} groups whose labels are all the same",
             "give groups of both classes, or rows of both classes in a group",
         )
+    return labels[donors(groups, n=n, seed=seed)]
+
+
+def donors(groups: Groups, *, n: int, seed: int) -> Int[np.ndarray, "shuffle row"]:
+    """For `n` shuffles, from which row each row takes its label; see `shuffled_labels`. Graded labels use it too."""
     rng = np.random.default_rng(seed)
     members = _members(groups)
-    shuffled = np.empty((n, len(labels)), dtype=bool)
-    for one in shuffled:
+    found = np.empty((n, len(groups)), dtype=int)
+    for one in found:
         for rows, donor in zip(members, rng.permutation(len(members)), strict=True):
-            one[rows] = np.resize(rng.permutation(labels[members[donor]]), len(rows))
-    return shuffled
+            one[rows] = np.resize(rng.permutation(members[donor]), len(rows))
+    return found
 
 
 def smallest_p(labels: Bool[np.ndarray, " row"], groups: Groups) -> float:

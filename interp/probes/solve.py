@@ -179,7 +179,7 @@ def midpoints(m: Moments, weights: Float[Tensor, "cell target d_model"]) -> Floa
 
 
 def as_long_as_the_gap(m: Moments, weights: Float[Tensor, "cell target d_model"]) -> Tensor:
-    """The weights at the length by which the class means differ along them, the convention of `interp.probes.fit`."""
+    """The weights at the length by which the class means differ along them."""
     units = weights / weights.norm(dim=-1, keepdim=True).clamp(min=1e-300)
     return units * (units * difference_of_means(m)).sum(-1, keepdim=True)
 

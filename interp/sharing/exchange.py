@@ -11,6 +11,7 @@ from interp.sharing.folder import CARD, CARD_PAGE, DIRECTIONS, DOCTOR, PAGE, REC
 from interp.sharing.hub import Unreached, fetch, upload
 from interp.sharing.page import HUB_ID, page
 from interp.store import Workspace
+from interp.store.files import is_temporary
 
 _NAME = re.compile(r"\w[\w.-]*")
 
@@ -55,6 +56,7 @@ def find_probe(workspace: Workspace, name: str, model: str | None = None) -> Pat
     if (given / CARD).is_file():
         return given
     there = sorted(path.parent for path in (workspace.probes / name).glob(f"*/{CARD}")) if _NAME.fullmatch(name) else []
+    there = [path for path in there if not is_temporary(path)]
     if model is not None:
         there = [path for path in there if path.name == model.replace("/", "--")]
     if not there:

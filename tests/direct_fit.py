@@ -1,4 +1,4 @@
-"""Fitters: from activations and labels to a vector. Arrays in, arrays out.
+"""What the engine is held against: fitters that look at the rows directly, logistic regression by scikit-learn.
 
 Both take several labellings of the same rows at once, as leading axes of `labels`, because a null needs hundreds.
 The length of a vector is the distance between the means of the two classes along it, whatever the method, so that
