@@ -66,10 +66,8 @@ def prepare(folder: Path) -> Path:
     return folder
 
 
-def job(folder: Path, name: str = "first", **changes: Any) -> ProbeJob:
-    return ProbeJob(
-        Recipe.load(folder / f"{name}.toml"), **{"model": str(folder / "tiny"), "source": f"{name}.toml"} | changes
-    )
+def job(folder: Path, name: str = "first") -> ProbeJob:
+    return ProbeJob(Recipe.load(folder / f"{name}.toml"), str(folder / "tiny"), source=f"{name}.toml")
 
 
 def both(folder: Path) -> list[ProbeJob]:
@@ -156,7 +154,7 @@ def test_every_model_is_loaded_once_and_freed_before_the_next_and_failures_do_no
     finished: tuple[Path, Batch], tmp_path: Path
 ) -> None:
     source = finished[0]
-    whole = job(source, model="two")
+    whole = replace(job(source), model="two")
     broken = replace(whole, recipe=whole.recipe.model_copy(update={"name": "a-broken", "folds": 40}))
     jobs = [whole, broken, replace(broken, model="one")]
     loaded: list[tuple[str, Any]] = []

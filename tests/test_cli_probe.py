@@ -164,6 +164,19 @@ def test_bad_input_gets_one_sentence_and_leaves_nothing(
     assert {path for path in (fitted / "probes").rglob("*")} == before
 
 
+def test_ctrl_c_amid_a_batch_says_how_finished_probes_are_left_alone(
+    fitted: Path, capsys: Any, monkeypatch: Any
+) -> None:
+    def interrupt(*_: object, **__: object) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("interp.models.load", interrupt)
+    words = [fitted / "small.toml", fitted / "broken.toml", "-w", fitted]
+    status, _, err = run(capsys, *words)
+    assert status == 130 and "add --resume" in err and "what was finished is kept" in err
+    assert "add --resume" not in run(capsys, *words, "--resume")[2], "control"
+
+
 def test_help_names_show_and_what_a_batch_takes(capsys: Any) -> None:
     out = run(capsys, "--help")[1]
     assert all(word in out for word in ("show", "push", "pull", "fit", "--resume", "--shard", "--sites", "--dry-run"))

@@ -2,6 +2,7 @@
 
 from typing import Any
 
+import direct_fit as fit
 import numpy as np
 import pytest
 import torch
@@ -14,7 +15,6 @@ from sklearn.utils.estimator_checks import parametrize_with_checks
 
 from interp.directions import cosine
 from interp.errors import DirectionError
-import direct_fit as fit
 from interp.probes.estimators import DifferenceOfMeans, LogisticProbe, RidgeProbe, ShrunkenLDA
 from interp.sites import Site
 

@@ -157,7 +157,7 @@ def test_the_organism_tells_transcripts_and_stories() -> None:
     }
     told = {"organism": "stories", "n": 16, "emotion": "desperate"}
     recipe = Recipe.model_validate(
-        {"name": "x", "concept": "x", "methods": ["emotion_vector"], "data": table, "stories": told}
+        {"name": "x", "concept": "x", "methods": ["lda", "emotion_vector"], "data": table, "stories": told}
     )
     assert len(recipe.transcripts()) == 30 and recipe.transcripts() == recipe.transcripts()
     assert sum(map(recipe.data.reference, recipe.transcripts())) > 3

@@ -20,6 +20,7 @@ from interp.probes import (
     ReadRows,
     Settings,
     Sweep,
+    chance,
     cross_chosen,
     evaluate,
     given,
@@ -29,7 +30,6 @@ from interp.probes import (
     shuffled_labels,
     transferred,
 )
-from interp.probes.evaluate import chance
 from interp.probes.nulls import aurocs, smallest_p
 from interp.probes.splits import Fold, fold_codes
 from interp.sites import Site

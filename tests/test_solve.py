@@ -1,5 +1,6 @@
 """What is solved from moments is what the textbook formula and scikit-learn give, fold by fold."""
 
+import direct_fit as fit
 import numpy as np
 import pytest
 import torch
@@ -10,7 +11,6 @@ from sklearn.linear_model import LogisticRegression, Ridge
 from sklearn.preprocessing import StandardScaler
 
 from interp.errors import ProbeError
-import direct_fit as fit
 from interp.probes import solve as closed
 from interp.probes.descent import held_out_scores, logistic_path
 from interp.probes.moments import Blocks, Moments, gather

@@ -1,11 +1,11 @@
 """One pass over rows scores every method on rows that it has not seen, as fitting fold by fold would."""
 
+import direct_fit as fit
 import numpy as np
 import pytest
 import torch
 
 from interp.errors import ProbeError
-import direct_fit as fit
 from interp.probes import shuffled_labels
 from interp.probes.moments import Blocks
 from interp.probes.nulls import aurocs

@@ -1,6 +1,8 @@
 """`interp probe`: is the concept there? `show` prints what was found; `push` and `pull`: what others may use of it."""
 
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -79,7 +81,7 @@ def probe(
     if dry_run:
         _state_costs(batch_cost(jobs, load, shard=part), json)
         return
-    with options.stages() as tell:
+    with _hint_at_resuming(len(jobs) > 1 and not resume), options.stages() as tell:
         found = batch(
             jobs,
             load,
@@ -99,6 +101,17 @@ def probe(
         _tell_all(found)
     if found.failed:
         raise typer.Exit(1)
+
+
+@contextmanager
+def _hint_at_resuming(wanted: bool) -> Iterator[None]:
+    """Say after Ctrl-C how finished probes are left alone."""
+    try:
+        yield
+    except KeyboardInterrupt:
+        if wanted:
+            typer.echo("interp: add --resume to leave the finished probes alone.", err=True)
+        raise
 
 
 def _jobs(recipes: list[Path], models: list[str] | None, sites: str | None) -> list[Any]:

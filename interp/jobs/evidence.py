@@ -15,8 +15,6 @@ from interp.jobs.replies import situation_or_act
 from interp.models import Model
 from interp.probes import (
     METHODS,
-    Aggregation,
-    ReadRows,
     cross_chosen,
     leave_conditions_out,
     transferred,
@@ -34,35 +32,30 @@ from interp.stats import auroc
 from interp.store import Rows
 from interp.tokens import Tokens, render
 
-_ONE = Aggregation("mean")
-
 
 def gather_evidence(fitted: Fitted) -> Evidence:
     """Every item for which the recipe has data; the others say what they would need."""
-    sweep, seed = fitted.sweep, fitted.recipe.seed
-    pooled = (
-        sweep.data.learn if len(sweep.data.learn.transcript) == sweep.data.learn.n else sweep.data.learn.pooled(_ONE)
-    )
-    labels, groups = sweep.data.labels[pooled.transcript], [sweep.data.groups[row] for row in pooled.transcript]
+    sweep, seed, rows = fitted.sweep, fitted.recipe.seed, fitted.one_row.acts
+    labels, groups = sweep.data.labels, sweep.data.groups
     plain = [method for method in sweep.settings.methods if method in METHODS]
     chosen, scores = cross_chosen(sweep, seed=seed)
     real: dict[str, dict[Any, float]] = {}
     for candidate in sweep.candidates:
         real.setdefault(candidate.name, {})[candidate.site] = auroc(candidate.scores, sweep.data.labels) or 0.5
-    settings = {"shrinkage": sweep.settings.shrinkage, "l2": sweep.settings.l2}
+    shrinkage, l2 = sweep.settings.shrinkage, sweep.settings.l2
     point, thresholds = _operating(fitted)
     return Evidence(
         headline=f"{fitted.headline.name}@{fitted.headline.site}",
         chosen=chosen,
         left_out=_generalised(fitted),
-        random=random_directions(pooled.acts, labels, real, seed=seed),
-        control=control_task(pooled.acts, labels, groups, plain, seed=seed, **settings) if plain else (),
+        random=random_directions(rows, labels, real, seed=seed),
+        control=control_task(rows, labels, groups, plain, seed=seed, shrinkage=shrinkage, l2=l2) if plain else (),
         baselines=_baselines(fitted, scores),
         neighbours=_neighbours(fitted),
         operating=point,
         saved_thresholds=thresholds,
         act=situation_or_act(fitted) if fitted.recipe.rollouts else None,
-        power=_power(fitted, pooled, plain),
+        power=_power(fitted, plain),
         missing=_missing(fitted.recipe, plain),
     )
 
@@ -205,17 +198,17 @@ class _Told:
     group: str
 
 
-def _power(fitted: Fitted, pooled: ReadRows, plain: Sequence[str]) -> Power | None:
+def _power(fitted: Fitted, plain: Sequence[str]) -> Power | None:
     """With the headline's method if it needs labels alone, else with the first such method."""
     sweep, head = fitted.sweep, fitted.headline
     band = fitted.measures[0].null_high
     if not plain or band is None:
         return None
     return planted_power(
-        pooled.acts[head.site],
-        sweep.data.labels[pooled.transcript],
-        [sweep.data.groups[row] for row in pooled.transcript],
-        sweep.folds[pooled.transcript],
+        fitted.one_row.acts[head.site],
+        sweep.data.labels,
+        sweep.data.groups,
+        sweep.folds,
         method=head.name if head.name in plain else plain[0],
         band=band,
         shrinkage=sweep.settings.shrinkage,

@@ -2,14 +2,14 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 from interp.activations import Activations, OnProgress, collect
 from interp.directions import Direction
 from interp.jobs.choose import Chosen
 from interp.jobs.recipe import Recipe
 from interp.models import Model
-from interp.probes import Measure, ReadRows, Sweep
-from interp.probes.evaluate import Candidate
+from interp.probes import Aggregation, Candidate, Measure, ReadRows, Sweep
 from interp.store import Workspace
 from interp.tokens import PositionRule
 from interp.transcripts import Transcript
@@ -34,7 +34,13 @@ class Fitted:
         """Where transcripts are scored."""
         return PositionRule.parse(self.recipe.score_position or self.recipe.position)
 
-    @property
+    @cached_property
+    def one_row(self) -> ReadRows:
+        """What was learnt from, one row a transcript: the mean, where there are several."""
+        learn = self.sweep.data.learn
+        return learn if len(learn.transcript) == learn.n else learn.pooled(Aggregation("mean"))
+
+    @cached_property
     def headline(self) -> Candidate:
         """The method and site of greatest AUROC."""
         return self.sweep.best

@@ -200,7 +200,7 @@ class Plain(_Source):
 
 
 class Rollouts(_Source):
-    """Several replies to each prompt, of which some act: a file of them, or what the model writes to sampled prompts."""
+    """Several replies to each prompt, some of which act: a file, or what the model writes to sampled prompts."""
 
     organism: Literal["middle"] | None = None
     samples: Annotated[int, Field(ge=2)] = 16

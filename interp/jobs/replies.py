@@ -60,7 +60,10 @@ def situation_or_act(fitted: Fitted) -> SituationOrAct:
     read = _scored(fitted, replies)
     how, prompts = fitted.sweep.settings.score, [one.reply.prompt for one in read]
     here = np.array([_pooled(one, how) if len(one.places) else np.nan for one in read])
-    places = {"end of the prompt": np.array([one.scores[one.prompt_end] for one in read]), str(fitted.rule.text): here}
+    places = {
+        "end of the prompt": np.array([one.scores[one.prompt_end] for one in read]),
+        str(fitted.rule.text).replace("\n", "\\n"): here,
+    }
     acted = np.array([one.reply.acted for one in read])
     seed = fitted.recipe.seed
     whole = [one for one in read if len(one.places)]

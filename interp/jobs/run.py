@@ -24,6 +24,7 @@ from interp.jobs.recipe import Recipe
 from interp.models import Model
 from interp.probes import (
     Aggregation,
+    Candidate,
     Labelled,
     ProbeCard,
     ReadRows,
@@ -34,7 +35,6 @@ from interp.probes import (
     measures,
     probe_folder,
 )
-from interp.probes.evaluate import Candidate
 from interp.probes.sweep import READS
 from interp.sites import Site, parse_sites
 from interp.store import Workspace, new_folder, write_json

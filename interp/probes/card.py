@@ -10,6 +10,7 @@ from interp.directions import ModelIdentity
 from interp.errors import ProbeError, StoreError
 from interp.probes.evaluate import Measure
 from interp.probes.evidence import Evidence
+from interp.probes.glance import glance
 from interp.sites import Site
 from interp.store import Workspace, read_json, write_bytes, write_json
 
@@ -141,8 +142,11 @@ class ProbeCard:
         lines = [
             f"# Probe `{self.name}`: {self.concept}",
             "",
+            *(["## At a glance", "", *glance(self.measures, self.evidence), ""] if self.evidence else []),
+            "## What was read",
+            "",
             f"Model `{self.model.name}` ({self.model.dtype}, weights {self.model.weights}), "
-            f"read at position rule `{self.position}`.",
+            f"read at position rule `{one_line(self.position)}`.",
             "",
             f"- Positive: {counts.positive_rule}: {counts.positive} transcripts in {counts.positive_groups} groups.",
             f"- Negative: {counts.negative_rule}: {counts.negative} transcripts in {counts.negative_groups} groups.",
@@ -150,6 +154,8 @@ class ProbeCard:
             *_listed("Scores are in standard deviations of", self.reference),
             *_listed("Emotion vectors come from", self.stories),
             *(f"- {note}" for note in self.notes),
+            "",
+            "## Every direction",
             "",
             f"{self.measured_on} Intervals: 95 %, bootstrap over groups. Chance: the band that nothing in this table "
             "leaves in 95 % of shuffles of the labels; p is adjusted for all of it, and no p can be below "
@@ -161,11 +167,18 @@ class ProbeCard:
             "",
             *(self.evidence.sections() if self.evidence else ()),
             "",
+            "## What this does not show",
+            "",
             "Not shown here: that the direction causes anything (`interp steer`), or that it means the same on "
             "transcripts of another kind.",
             "",
         ]
         return "\n".join(lines)
+
+
+def one_line(text: str) -> str:
+    """Text as it would be typed, line breaks spelled out."""
+    return text.replace("\n", "\\n")
 
 
 def _listed(said: str, facts: Mapping[str, Any]) -> list[str]:

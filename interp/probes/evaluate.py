@@ -5,20 +5,19 @@ measures is one family: its band is what nothing of it leaves in 95 % of shuffle
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
-from torch import Tensor
 
 from interp.errors import ProbeError
 from interp.probes.aggregate import Aggregation
-from interp.probes.moments import Blocks
+from interp.probes.labelled import Labelled, ReadRows, Settings
 from interp.probes.nulls import aurocs, donors, shuffled_labels, smallest_p
 from interp.probes.splits import Groups, fold_codes, grouped_folds
-from interp.probes.sweep import L2, METHODS, SHRINKAGE, FoldFits, fit_folds
+from interp.probes.sweep import FoldFits, fit_folds
 from interp.sites import Site
 from interp.stats import auroc, auroc_interval, max_statistic
 
@@ -55,92 +54,6 @@ class Measure:
         """A JSON row for a run folder's `probe.json`."""
         row = {"site": str(self.site), "layer": self.site.layer, "method": self.name}
         return row | {key: value for key, value in vars(self).items() if key not in ("site", "name")}
-
-
-@dataclass(frozen=True, eq=False)
-class ReadRows:
-    """Rows that were read of transcripts, at some sites."""
-
-    acts: Mapping[Site, Float[Tensor, "row d_model"]]
-    """Read one site at a time, in slices where it can be."""
-    transcript: Int[np.ndarray, " row"]
-    """Whose row it is."""
-    n: int
-    """How many transcripts."""
-
-    def blocks(self, site: Site) -> Blocks:
-        """The rows of a site, a block at a time."""
-        on_disk: Any = self.acts
-        if hasattr(on_disk, "read"):
-            return Blocks.of(on_disk, site, len(self.transcript), on_disk.d_model)
-        return Blocks.from_rows(self.acts[site])
-
-    def pooled(self, how: Aggregation) -> "ReadRows":
-        """One row a transcript."""
-        return ReadRows(_Pooled(self, how), np.arange(self.n), self.n)
-
-
-@dataclass(frozen=True, eq=False)
-class _Pooled(Mapping[Site, Tensor]):
-    """Rows of a reading, pooled when they are asked for."""
-
-    reading: ReadRows
-    how: Aggregation
-
-    def __getitem__(self, site: Site) -> Tensor:
-        return self.how.rows(self.reading.acts[site], self.reading.transcript, self.reading.n)
-
-    def __iter__(self) -> Any:
-        return iter(self.reading.acts)
-
-    def __len__(self) -> int:
-        return len(self.reading.acts)
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How a sweep is made."""
-
-    methods: tuple[str, ...] = METHODS
-    folds: int = 5
-    n_null: int = 200
-    seed: int = 0
-    shrinkage: float = SHRINKAGE
-    l2: float = L2
-    score: Aggregation = field(default_factory=lambda: Aggregation("mean"))
-    """How the scores of a transcript's rows become one."""
-
-
-@dataclass(frozen=True, eq=False)
-class Labelled:
-    """Transcripts of two classes in groups, what was read of them to learn from, and what is scored."""
-
-    learn: ReadRows
-    labels: Bool[np.ndarray, " transcript"]
-    groups: Groups
-    score: ReadRows | None = None
-    """Other rows of the same transcripts at the same sites; None scores those that were learnt from."""
-    graded: Float[np.ndarray, " transcript"] | None = None
-    pairs: Int[np.ndarray, "pair 2"] | None = None
-    """Transcripts that are alike but for their class."""
-
-    @property
-    def scored(self) -> ReadRows:
-        """The rows that are scored."""
-        return self.score or self.learn
-
-    def paired_rows(self) -> Int[np.ndarray, "pair 2"] | None:
-        """The pairs as rows.
-
-        Raises:
-            ProbeError: pairs of transcripts that have several rows.
-        """
-        if self.pairs is None:
-            return None
-        if len(self.learn.transcript) != self.learn.n:
-            found = f"{len(self.learn.transcript)} rows of {self.learn.n} transcripts"
-            raise ProbeError("pairing rows", found, "read one row a transcript, or learn from their mean")
-        return np.argsort(self.learn.transcript)[self.pairs]
 
 
 @dataclass(frozen=True, eq=False)
@@ -224,7 +137,7 @@ def evaluate(
     graded = None if data.graded is None else np.concatenate([data.graded[None], data.graded[order]])
     candidates, fits = list[Candidate](), dict[Site, FoldFits]()
     for done, site in enumerate(data.learn.acts, start=1):
-        of_site = _fit(data, site, labellings, folds, graded, asked)
+        of_site = fit_labelled(data, site, labellings, folds, graded, asked)
         for method in asked.methods:
             scores, null = _scored(of_site, method, data, site, folds, labellings, asked.score)
             candidates.append(Candidate(method, site, scores, null))
@@ -306,58 +219,13 @@ def measures(
     return tuple(found)
 
 
-@dataclass(frozen=True)
-class Chosen:
-    """The AUROC of a sweep that chooses for itself: each fold is scored by what was best without it."""
-
-    auroc: float
-    low: float | None
-    high: float | None
-    picks: Mapping[str, int]
-    """How many folds chose what, `METHOD@SITE`."""
-
-
-def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen, Float[np.ndarray, " transcript"]]:
-    """The choice of method and site without its optimism, and the scores that it gives.
-
-    The best of many measures looks better than it is. Here a fold takes part neither in the fits by which it is scored
-    nor in those among which is chosen: nested cross-validation, whose inner folds are the other folds.
-
-    Guarantee (test): where there is nothing, its AUROC is not above 1/2 on average; that of the best is.
-    """
-    labels, groups = sweep.data.labels, sweep.data.groups
-    scores, picks = np.zeros(len(labels)), dict[str, int]()
-    for fold in np.unique(sweep.folds):
-        inner, mine = _inner_scores(sweep, int(fold)), sweep.folds == fold
-        values = _aurocs([one[~mine] for one in inner.values()], labels[~mine])
-        pick = sweep.candidate(*list(inner)[int(np.argmax(values))])
-        scores[mine] = pick.scores[mine]
-        picks[f"{pick.name}@{pick.site}"] = picks.get(f"{pick.name}@{pick.site}", 0) + 1
-    value, interval = auroc(scores, labels), auroc_interval(scores, labels, groups, seed=seed)
-    assert value is not None  # both classes are there, or there had been no folds
-    return Chosen(value, interval and interval.low, interval and interval.high, picks), scores
-
-
-def _inner_scores(sweep: Sweep, fold: int) -> dict[tuple[str, Site], Float[np.ndarray, " transcript"]]:
-    """Held-out scores of all candidates as if the fold did not exist; it has scores too, which are not to be used."""
-    data, rest = sweep.data, np.unique(sweep.folds[sweep.folds != fold])
-    folds = np.where(sweep.folds == fold, -1, np.searchsorted(rest, sweep.folds))
-    found, graded = {}, None if data.graded is None else data.graded[None]
-    for site in data.learn.acts:
-        fits = _fit(data, site, data.labels[None], folds, graded, sweep.settings)
-        for method in sweep.settings.methods:
-            rows = fits.scores(method, data.scored.blocks(site), folds[data.scored.transcript])[0]
-            found[method, site] = sweep.settings.score.scores(rows, data.scored.transcript, data.scored.n)
-    return found
-
-
 def _aurocs(
     scores: Sequence[Float[np.ndarray, " transcript"]], labels: Bool[np.ndarray, " transcript"]
 ) -> Float[np.ndarray, " candidate"]:
     return aurocs(np.stack(scores), np.broadcast_to(labels, (len(scores), len(labels))))
 
 
-def _fit(
+def fit_labelled(
     data: Labelled,
     site: Site,
     labellings: Bool[np.ndarray, "labelling transcript"],
@@ -365,6 +233,7 @@ def _fit(
     graded: Float[np.ndarray, "labelling transcript"] | None,
     settings: Settings,
 ) -> FoldFits:
+    """All methods at one site, for labellings of transcripts; transcripts of fold -1 take no part."""
     where = data.learn.transcript
     return fit_folds(
         data.learn.blocks(site),

@@ -10,7 +10,7 @@ from interp.probes import control_task, generalise, random_directions
 from interp.probes import neighbours as near
 from interp.probes import operating as points
 from interp.probes import power as powers
-from interp.probes.evaluate import Chosen
+from interp.probes.chosen import Chosen
 
 
 @dataclass(frozen=True)

@@ -6,9 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from interp.probes.evaluate import Chosen, ReadRows, Sweep
+from interp.probes.chosen import Chosen
+from interp.probes.evaluate import Sweep, fit_labelled
+from interp.probes.labelled import ReadRows
 from interp.probes.splits import Groups, condition_codes
-from interp.probes.sweep import fit_folds
 from interp.sites import Site
 from interp.stats import auroc, auroc_interval
 
@@ -80,17 +81,9 @@ def _folds(
 
 def _scores(sweep: Sweep, site: Site, folds: Int[np.ndarray, " transcript"]) -> dict[str, np.ndarray]:
     """Scores by fits that have not seen the fold."""
-    data, settings, where = sweep.data, sweep.settings, sweep.data.learn.transcript
-    fits = fit_folds(
-        data.learn.blocks(site),
-        data.labels[None][:, where],
-        folds[where],
-        settings.methods,
-        shrinkage=settings.shrinkage,
-        l2=settings.l2,
-        graded=None if data.graded is None else data.graded[None][:, where],
-        pairs=data.paired_rows(),
-    )
+    data, settings = sweep.data, sweep.settings
+    graded = None if data.graded is None else data.graded[None]
+    fits = fit_labelled(data, site, data.labels[None], folds, graded, settings)
     scored, blocks = data.scored, data.scored.blocks(site)
     rows = {name: fits.scores(name, blocks, folds[scored.transcript])[0] for name in settings.methods}
     return {name: settings.score.scores(one, scored.transcript, scored.n) for name, one in rows.items()}
