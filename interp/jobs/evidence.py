@@ -15,6 +15,7 @@ from interp.jobs.replies import situation_or_act
 from interp.models import Model
 from interp.probes import (
     METHODS,
+    Chosen,
     cross_chosen,
     leave_conditions_out,
     transferred,
@@ -56,12 +57,13 @@ def gather_evidence(fitted: Fitted) -> Evidence:
         saved_thresholds=thresholds,
         act=situation_or_act(fitted) if fitted.recipe.rollouts else None,
         power=_power(fitted, plain),
-        missing=_missing(fitted.recipe, plain),
+        missing=_missing(fitted.recipe, plain, chosen),
     )
 
 
-def _missing(recipe: Recipe, plain: Sequence[str]) -> dict[str, str]:
+def _missing(recipe: Recipe, plain: Sequence[str], chosen: Chosen | None) -> dict[str, str]:
     needs = {
+        "the choice of method and site": (chosen is not None, "two folds less leave one class alone: give more groups"),
         "conditions left out": (bool(recipe.conditions), "the recipe names no conditions"),
         "transfer to a second corpus": (bool(recipe.transfer), "the recipe has no [[transfer]]"),
         "a judge that sees the text alone": (recipe.judge is not None, "the recipe has no [judge]"),

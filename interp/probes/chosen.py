@@ -23,15 +23,20 @@ class Chosen:
     """How many folds chose what, `METHOD@SITE`."""
 
 
-def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen, Float[np.ndarray, " transcript"]]:
+def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen | None, Float[np.ndarray, " transcript"]]:
     """The choice of method and site without its optimism, and the scores that it gives.
 
     The best of many measures looks better than it is. Here a fold takes part neither in the fits by which it is scored
     nor in those among which is chosen: nested cross-validation, whose inner folds are the other folds.
 
+    Where folds are so few or so small that two of them leave one class alone, nothing can be chosen so: None, and the
+    scores of the best.
+
     Guarantee (test): where there is nothing, its AUROC is not above 1/2 on average; that of the best is.
     """
     labels, groups = sweep.data.labels, sweep.data.groups
+    if not _nests(sweep):
+        return None, sweep.best.scores
     scores, picks = np.zeros(len(labels)), dict[str, int]()
     for fold in np.unique(sweep.folds):
         inner, mine = _inner_scores(sweep, int(fold)), sweep.folds == fold
@@ -42,6 +47,13 @@ def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen, Float[np.ndarray, 
     value, interval = auroc(scores, labels), auroc_interval(scores, labels, groups, seed=seed)
     assert value is not None  # both classes are there, or there had been no folds
     return Chosen(value, interval and interval.low, interval and interval.high, picks), scores
+
+
+def _nests(sweep: Sweep) -> bool:
+    """Whether both classes are left when any two folds are taken away."""
+    numbers = np.unique(sweep.folds)
+    left = [sweep.data.labels[(sweep.folds != a) & (sweep.folds != b)] for a in numbers for b in numbers]
+    return all(len(labels) and labels.any() and not labels.all() for labels in left)
 
 
 def _inner_scores(sweep: Sweep, fold: int) -> dict[tuple[str, Site], Float[np.ndarray, " transcript"]]:

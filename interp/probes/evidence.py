@@ -50,7 +50,7 @@ class Evidence:
 
     def sections(self) -> list[str]:
         """The sections of `card.md`, in the order in which a sceptic asks."""
-        told = generalise.lines(self.left_out, self.chosen, self.headline) if self.chosen else []
+        told = generalise.lines(self.left_out, self.chosen, self.headline)
         for found, lines in (
             (self.random, random_directions.lines),
             (self.control, control_task.lines),

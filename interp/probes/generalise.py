@@ -139,21 +139,22 @@ def _row(
     return LeftOut(split, value, name, str(site), value_of, low, high, *counts)
 
 
-def lines(found: Sequence[LeftOut], chosen: Chosen, headline: str) -> list[str]:
+def lines(found: Sequence[LeftOut], chosen: Chosen | None, headline: str) -> list[str]:
     """The section of `card.md`: the headline's site and method within, beyond conditions, and on other corpora."""
-    picked = ", ".join(f"`{name}` ({n} folds)" for name, n in chosen.picks.items())
     told = [
         "## Within, beyond, elsewhere",
         "",
         "Cross-validation leaves groups out; a condition left out is one value that the fit never saw; another corpus "
-        "is scored as it is, by fits that have not seen a transcript's group. The first row chooses method and site "
-        f"anew for every fold, on the other folds, so that its AUROC is not the best of many: it chose {picked}. The "
-        f"others are `{headline}`; `card.json` has every method and site.",
+        "is scored as it is, by fits that have not seen a transcript's group. "
+        f"Rows are of `{headline}` unless they say otherwise; `card.json` has every method and site.",
         "",
         "| left out | value | AUROC | interval | transcripts | groups | positive |",
         "|---|---|---|---|---|---|---|",
-        f"| groups, choice included | | {_figures(chosen.auroc, chosen.low, chosen.high)} | | | |",
     ]
+    if chosen is not None:
+        picked = ", ".join(f"`{name}` {n}" for name, n in chosen.picks.items())
+        figures = _figures(chosen.auroc, chosen.low, chosen.high)
+        told.append(f"| groups, method and site chosen without them | folds: {picked} | {figures} | | | |")
     for row in found:
         if f"{row.name}@{row.site}" == headline:
             counts = f"{row.n} | {row.groups} | {row.positive}"

@@ -26,15 +26,15 @@ def glance(measures: Sequence[Measure], found: Evidence) -> list[str]:
 
 def _there(measures: Sequence[Measure], found: Evidence) -> str | None:
     head = next((m for m in measures if f"{m.name}@{m.site}" == found.headline), None)
-    if head is None or found.chosen is None:
+    if head is None:
         return None
     chance = "" if head.null_high is None else f"; chance stays below {head.null_high:.3f} in 95 % of shuffles"
     p = f"at most {head.floor:.2g}" if head.p_value <= head.floor else f"{head.p_value:.2g}"
+    best = f"`{found.headline}`, {_span(head.auroc, head.low, head.high)}, p {p}, adjusted for all that was tried"
+    if found.chosen is None:
+        return f"On unseen groups best is {best}{chance}; its AUROC is flattered by the choice."
     chosen = _span(found.chosen.auroc, found.chosen.low, found.chosen.high)
-    return (
-        f"AUROC {chosen} on unseen groups, the choice of method and site included{chance}. Best is "
-        f"`{found.headline}`, {head.auroc:.3f}, p {p}, adjusted for all that was tried."
-    )
+    return f"AUROC {chosen} on unseen groups, the choice of method and site included{chance}. Best is {best}."
 
 
 def _beyond(found: Evidence) -> str | None:

@@ -180,7 +180,7 @@ def _scores(
         model.set_params(C=penalty).fit(known, side)
         along, out = model.decision_function(known), model.decision_function(unseen)
         spread = along.std()
-        row[:] = (out - along.mean()) / spread if spread > 0 else 0.0
+        row[:] = (out - along.mean()) / spread if spread > 1e-12 * (1 + abs(along.mean())) else 0.0
     return scores
 
 

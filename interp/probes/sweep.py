@@ -183,6 +183,8 @@ METHODS = ("difference_of_means", "standardised_difference_of_means", "lda", "lo
 """The methods that need labels alone."""
 SPECIAL = {"ridge": "graded", "paired_pca": "pair"}
 """The methods that need more, and what."""
+FITTED = (*METHODS, *SPECIAL)
+"""All methods."""
 READS = {"difference_of_means": "raw", "paired_pca": "raw"}
 """Methods that weigh raw features, so that a massive dimension rules them; all others standardise features first."""
 

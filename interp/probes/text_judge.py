@@ -149,7 +149,8 @@ class TextJudge:
                 if error := done.exception():
                     failed = failed or error
                     stop.set()
-                    pool.shutdown(wait=False, cancel_futures=True)
+                    for other in waiting:  # not by a shutdown, which would leave them unannounced and us waiting
+                        other.cancel()
                 else:
                     yield waiting[done], done.result()
         finally:

@@ -6,7 +6,8 @@ from dataclasses import replace
 from typing import Any
 
 from interp.directions import Direction
-from interp.probes import METHODS, Measure, ProbeCard
+from interp.probes import Measure, ProbeCard
+from interp.probes.sweep import FITTED
 
 HUB_ID = re.compile(r"[\w][\w.-]*/[\w][\w.-]*")
 _TEMPLATE = "---\n{{ card_data }}\n---\n\n{{ body }}\n"
@@ -75,7 +76,7 @@ def _best(card: ProbeCard) -> list[Measure]:
     """Each direction at its best site; one that was not fitted may tell the classes apart in either sense."""
     names = dict.fromkeys(measure.name for measure in card.measures)
     return [
-        card.best(name) if name in METHODS else max(card.measured(name), key=lambda measure: abs(measure.auroc - 0.5))
+        card.best(name) if name in FITTED else max(card.measured(name), key=lambda measure: abs(measure.auroc - 0.5))
         for name in names
     ]
 
@@ -148,9 +149,10 @@ def _full(card: ProbeCard) -> str:
     told = (
         replace(card, concept=_line(card.concept))
         .to_markdown()
-        .replace("# Probe", "## The whole card: probe", 1)
+        .replace("# Probe", "# The whole card: probe", 1)
         .strip()
     )
+    told = re.sub(r"(?m)^#", "##", told)
     told = re.sub(r"`[^`]*`|<(?=[A-Za-z/!])", lambda found: "&lt;" if found[0] == "<" else found[0], told)
     return f"{told}\n\nFingerprints of the activations:\n\n{data}\n\nMade with {_line(versions)}."
 
