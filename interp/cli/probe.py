@@ -3,6 +3,7 @@
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -90,6 +91,7 @@ def probe(
             shard=part,
             despite_doctor=despite_doctor,
             command=("interp", *sys.argv[1:]),
+            on_start=None if json else partial(_say_cost, err=True),
             on_progress=lambda _, *stage: tell(*stage),
             on_end=(lambda _, done, total: tell("probes", done, total)) if len(jobs) > 1 else None,
         )
@@ -142,13 +144,14 @@ def _state_costs(costs: Any, json: bool) -> None:
         raise typer.Exit(1)
 
 
-def _say_cost(job: Any, cost: Any) -> None:
+def _say_cost(job: Any, cost: Any, *, err: bool = False) -> None:
     if isinstance(cost, Exception):
         typer.echo(f"interp: {cost}", err=True)
         return
-    options.say(f"{job.name}:")
+    typer.echo(f"{job.name}:", err=err)
     for stage, one in cost.items():
-        options.say(f"  {stage}: {one.transcripts} texts, {one.tokens} tokens, {one.bytes / 1e6:.1f} MB kept")
+        told = f"  {stage}: {one.transcripts} texts, {one.tokens} tokens, {one.bytes / 1e6:.1f} MB kept"
+        typer.echo(told, err=err)
 
 
 def _as_json(row: dict[str, Any], root: Path) -> dict[str, Any]:

@@ -88,6 +88,8 @@ class Batch:
 
 OnJob = Callable[[ProbeJob, str, int, int], None]
 """Called with the job, the name of a stage, how much of it is done, and how much there is."""
+OnStart = Callable[[ProbeJob, dict[str, Cost]], None]
+"""Called with a job and what it will cost, before it starts."""
 OnEnd = Callable[[dict[str, Any], int, int], None]
 """Called with the row of a job that ended, how many have, and how many there are in this shard."""
 
@@ -101,6 +103,7 @@ def batch(
     shard: tuple[int, int] = (1, 1),
     despite_doctor: bool = False,
     command: Sequence[str] = ("interp", "probe"),
+    on_start: OnStart | None = None,
     on_progress: OnJob | None = None,
     on_end: OnEnd | None = None,
 ) -> Batch:
@@ -118,6 +121,7 @@ def batch(
         shard: `(i, n)` does the i-th of n parts (counted from 1). Parts may run at once, on one disk.
         despite_doctor: fit although the model failed a check.
         command: what `run.json` says the batch was started with.
+        on_start: told of jobs and their cost before it is spent.
         on_progress: told of the stages.
         on_end: told of jobs that ended.
 
@@ -131,7 +135,7 @@ def batch(
     folder = _folder(workspace, jobs, command)
     i, n = shard
     log = Rows(folder / ("jobs.jsonl" if n == 1 else f"jobs-{i}-of-{n}.jsonl"))
-    run = _Run(workspace, folder, jobs, log, resume, despite_doctor, on_progress)
+    run = _Run(workspace, folder, jobs, log, resume, despite_doctor, on_start, on_progress)
     rows: list[dict[str, Any]] = []
     run.summarise()
     for name, of_model in groupby(mine, key=lambda job: job.model):
@@ -189,6 +193,7 @@ class _Run:
     log: Rows
     resume: bool
     despite_doctor: bool
+    on_start: OnStart | None
     on_progress: OnJob | None
 
     def of_model(self, name: str, jobs: Sequence[ProbeJob], load: Callable[[str], Model]) -> Iterator[dict[str, Any]]:
@@ -210,6 +215,8 @@ class _Run:
         try:
             if self.resume and _is_current(folder, job.fingerprint(model.identity)):
                 return self._skipped(job, folder)
+            if self.on_start is not None:
+                self.on_start(job, probe_cost(job.asked, model))
             probe(
                 job.asked,
                 model,

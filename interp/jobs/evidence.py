@@ -1,7 +1,7 @@
 """The evidence of one probe: what a sceptic asks after the AUROC, from the model and the recipe's own data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -28,7 +28,7 @@ from interp.probes.neighbours import Neighbours, neighbours, valence_direction, 
 from interp.probes.operating import Operating, operating
 from interp.probes.power import Power, planted_power
 from interp.probes.random_directions import random_directions
-from interp.probes.text_judge import TextJudge
+from interp.probes.text_judge import Judged, TextJudge
 from interp.stats import auroc
 from interp.store import Rows
 from interp.tokens import Tokens, render
@@ -85,7 +85,7 @@ def _generalised(fitted: Fitted) -> tuple[LeftOut, ...]:
 
 def _baselines(fitted: Fitted, scores: Float[np.ndarray, " transcript"]) -> tuple[Baseline, ...]:
     """The sweep that chooses for itself, against what the same text gives without activations."""
-    recipe, sweep, transcripts = fitted.recipe, fitted.sweep, fitted.chosen.labelled.transcripts
+    sweep, transcripts = fitted.sweep, fitted.chosen.labelled.transcripts
     tokens = [render(transcript, fitted.model.tokenizer) for transcript in transcripts]
     ends = [int(fitted.rule(one)[-1]) + 1 for one in tokens]
     texts = [_read_text(one, end) for one, end in zip(tokens, ends, strict=True)]
@@ -93,12 +93,8 @@ def _baselines(fitted: Fitted, scores: Float[np.ndarray, " transcript"]) -> tupl
         "tokens read": np.array(ends, dtype=float),
         "messages": np.array([len(t.messages) for t in transcripts], dtype=float),
     }
-    given: dict[str, Float[np.ndarray, " transcript"]] = {}
-    if recipe.judge is not None:
-        judge = TextJudge(recipe.judge.base_url, recipe.judge.model, recipe.concept, recipe.judge.key_variable)
-        cache = Rows(fitted.workspace.activations / "judge" / f"{judge.version}.jsonl")
-        given["judge"] = judge.scores(texts, cache, on_progress=fitted.tell("asking the judge")).scores
-    return baselines(
+    judged = _judged(fitted, texts)
+    found = baselines(
         scores,
         sweep.data.labels,
         sweep.data.groups,
@@ -107,9 +103,20 @@ def _baselines(fitted: Fitted, scores: Float[np.ndarray, " transcript"]) -> tupl
         positions=counted,
         embeddings=_embeddings(fitted.model, tokens, ends),
         lexicon=lexicon(),
-        given=given,
-        seed=recipe.seed,
+        given={} if judged is None else {"judge": judged.scores},
+        seed=fitted.recipe.seed,
     )
+    return tuple(replace(one, note=judged.note) if judged and one.name == "judge" else one for one in found)
+
+
+def _judged(fitted: Fitted, texts: Sequence[str]) -> Judged | None:
+    """What the judge of the recipe says of the texts; its replies are kept in the workspace."""
+    asked = fitted.recipe.judge
+    if asked is None:
+        return None
+    judge = TextJudge(asked.base_url, asked.model, fitted.recipe.concept, asked.key_variable)
+    cache = Rows(fitted.workspace.activations / "judge" / f"{judge.version}.jsonl")
+    return judge.scores(texts, cache, on_progress=fitted.tell("asking the judge"))
 
 
 def _read_text(tokens: Tokens, end: int) -> str:

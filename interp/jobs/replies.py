@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from jaxtyping import Float, Int
 
-from interp.activations import stream
+from interp.activations import Cost, estimate, stream
 from interp.behaviour import grammar
 from interp.errors import ProbeError
 from interp.experiments.run import without_reply
@@ -17,6 +17,7 @@ from interp.models import Model
 from interp.organism.sets import sample
 from interp.probes import Aggregation, Blocks
 from interp.probes.act import SituationOrAct, prefix_pairs, within_prompt
+from interp.sites import Site
 from interp.store import Rows, Workspace, fingerprint
 from interp.tokens import PositionRule, Tokens, render
 from interp.transcripts import Transcript
@@ -80,6 +81,21 @@ def situation_or_act(fitted: Fitted) -> SituationOrAct:
     return SituationOrAct(within_prompt(places, acted, prompts, seed=seed), pairs, note)
 
 
+def replies_cost(recipe: Recipe, asked: Rollouts, model: Model) -> Cost:
+    """What replies would cost to write, at most, and to read; none of it is kept."""
+    if asked.path is not None:
+        read = [one.transcript for one in _replies(recipe, asked, model, None)]
+        return replace(estimate(model, _renamed(read), (Site(0),), _EVERY), bytes=0)
+    prompts = [without_reply(prompt) for prompt in sample(asked.organism or "middle", asked.n or 0, asked.seed)]
+    tokens = sum(len(render(prompt, model.tokenizer)) + asked.new_tokens for prompt in prompts)
+    return Cost(len(prompts) * asked.samples, tokens * asked.samples, rows=0, bytes=0)
+
+
+def _renamed(transcripts: Sequence[Transcript]) -> list[Transcript]:
+    """The transcripts under numbers: replies to one prompt may share an id."""
+    return [replace(transcript, id=f"{index}") for index, transcript in enumerate(transcripts)]
+
+
 def _pooled(read: _Read, how: Aggregation) -> float:
     places = read.scores[read.places]
     return float(how.scores(places, np.zeros(len(places), dtype=int), 1)[0])
@@ -93,8 +109,9 @@ def _prompt_end(tokens: Tokens) -> int:
     return max(replies[-1].start - 1, 0) if replies else len(tokens) - 1
 
 
-def _replies(recipe: Recipe, asked: Rollouts, model: Model, workspace: Workspace) -> list[Reply]:
-    if asked.path is None:
+def _replies(recipe: Recipe, asked: Rollouts, model: Model, workspace: Workspace | None) -> list[Reply]:
+    """The replies of the file; without one, those that the model writes into the workspace."""
+    if asked.path is None and workspace is not None:
         written = _written(asked, model, workspace)
         graded = [replace(one.transcript, label=grammar(one).rung) for one in written]
         return [Reply(t, one.prompt, asked.acted(t)) for t, one in zip(graded, written, strict=True)]
@@ -135,7 +152,7 @@ def _written(asked: Rollouts, model: Model, workspace: Workspace) -> list[Rollou
 def _scored(fitted: Fitted, replies: Sequence[Reply]) -> list[_Read]:
     """Every token of every reply, scored as it is read and then forgotten."""
     head, rule, model = fitted.headline, fitted.rule, fitted.model
-    transcripts = [replace(reply.transcript, id=f"{index}") for index, reply in enumerate(replies)]
+    transcripts = _renamed([reply.transcript for reply in replies])
     tokens = [render(transcript, model.tokenizer) for transcript in transcripts]
     folds = fitted.sweep.unseen_folds([transcript.group for transcript in transcripts])
     fits, scores = fitted.sweep.fits[head.site], [np.zeros(0)] * len(replies)

@@ -21,6 +21,7 @@ from interp.jobs.evidence import gather_evidence
 from interp.jobs.fitted import Fitted
 from interp.jobs.identity import job_fingerprint
 from interp.jobs.recipe import Recipe
+from interp.jobs.replies import replies_cost
 from interp.models import Model
 from interp.probes import (
     Aggregation,
@@ -127,23 +128,25 @@ def probe(
 
 
 def probe_cost(recipe: Recipe, model: Model) -> dict[str, Cost]:
-    """What `probe` would read and write at most, stage by stage; benign tokens are read and not kept."""
+    """What `probe` would read, write and generate at most, stage by stage; tokens of some are read and not kept."""
     chosen, sites = choose(recipe), parse_sites(recipe.sites, model.n_layers)
-    rules = dict.fromkeys([recipe.position, recipe.score_position or recipe.position])
+    learn, score = PositionRule.parse(recipe.position), PositionRule.parse(recipe.score_position or recipe.position)
     labelled = chosen.labelled.transcripts
-    costs = {
-        "transcripts" if rule == recipe.position else "transcripts to score": estimate(
-            model, labelled, sites, PositionRule.parse(rule)
-        )
-        for rule in rules
-    }
+    costs = {"transcripts": estimate(model, labelled, sites, learn)}
+    if score != learn:
+        costs["transcripts to score"] = estimate(model, labelled, sites, score)
     if recipe.stories is not None:
         rule = story_rule(chosen.stories, model.tokenizer, from_token=recipe.stories.from_token)
         costs["stories"] = estimate(model, chosen.stories, sites, rule)
     for corpus in chosen.transfer:
-        costs[f"transfer {corpus.name}"] = estimate(
-            model, corpus.transcripts, sites, PositionRule.parse(recipe.score_position or recipe.position)
-        )
+        costs[corpus.name] = estimate(model, corpus.transcripts, sites, score)
+    known = {transcript.id for transcript in labelled}
+    for near, transcripts in chosen.near_misses:
+        new = [transcript for transcript in transcripts if transcript.id not in known]
+        if new:
+            costs[near.name] = estimate(model, new, sites[:1], score)
+    if recipe.rollouts is not None:
+        costs["replies"] = replies_cost(recipe, recipe.rollouts, model)
     return costs | {"reference": replace(estimate(model, chosen.reference, sites, BENIGN_TOKENS), bytes=0)}
 
 
