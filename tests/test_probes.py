@@ -30,6 +30,7 @@ from interp.probes import (
     shuffled_labels,
     transferred,
 )
+from interp.probes.chosen import _inner_scores
 from interp.probes.nulls import aurocs, smallest_p
 from interp.probes.splits import Fold, fold_codes
 from interp.sites import Site
@@ -150,6 +151,29 @@ def test_choosing_method_and_site_does_not_flatter_where_there_is_nothing() -> N
         honest.append(cross_chosen(found, seed=seed)[0].auroc)
     assert np.mean(honest) < 0.5 + 3 * np.std(honest) / 50**0.5
     assert np.mean(best) > np.mean(honest) + 0.05, "control: the best of all is flattered"
+
+
+def test_inner_scores_are_those_of_fitting_without_both_folds() -> None:
+    acts, labels, groups, _ = planted(1.0)
+    found = sweep({Site(0): acts}, labels, groups, "difference_of_means", n_null=19)
+    inner = _inner_scores(found, Site(0))["difference_of_means"]
+    for gone, fold in ((0, 1), (3, 2), (4, 0)):
+        train, test = (found.folds != gone) & (found.folds != fold), found.folds == fold
+        vector = acts[train & labels].mean(0) - acts[train & ~labels].mean(0)
+        middle = (acts[train & labels].mean(0) + acts[train & ~labels].mean(0)) / 2
+        along, unit = (acts - middle) @ vector / vector.norm(), (acts[train] @ vector / vector.norm()).std(correction=0)
+        assert inner[gone, test] == pytest.approx((along[test] / unit).numpy(), abs=1e-4)
+        assert inner[gone, test] != pytest.approx(found.best.scores[test], abs=1e-2), (
+            "control: the outer fits are others"
+        )
+
+
+def test_where_two_folds_less_leave_one_class_nothing_is_chosen() -> None:
+    acts, labels, groups, _ = planted(3.0, n_groups=8)
+    chosen, scores = cross_chosen(sweep({Site(0): acts}, labels, groups, "lda", folds=2), seed=0)
+    assert chosen is None and auroc(scores, labels) > 0.8
+    three, _ = cross_chosen(sweep({Site(0): acts}, labels, groups, "lda", folds=3), seed=0)
+    assert three is not None and sum(three.picks.values()) == 3, "control"
 
 
 def test_the_choice_finds_the_site_where_it_is_planted() -> None:

@@ -4,10 +4,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 from jaxtyping import Float
+from torch import Tensor
 
+from interp.probes.descent import held_out_scores
 from interp.probes.evaluate import Sweep, fit_labelled
+from interp.probes.moments import gather
 from interp.probes.nulls import aurocs
+from interp.probes.sweep import targets
 from interp.sites import Site
 from interp.stats import auroc, auroc_interval
 
@@ -37,11 +42,13 @@ def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen | None, Float[np.nd
     labels, groups = sweep.data.labels, sweep.data.groups
     if not _nests(sweep):
         return None, sweep.best.scores
-    scores, picks = np.zeros(len(labels)), dict[str, int]()
-    for fold in np.unique(sweep.folds):
-        inner, mine = _inner_scores(sweep, int(fold)), sweep.folds == fold
-        values = aurocs(np.stack([one[~mine] for one in inner.values()]), np.stack([labels[~mine]] * len(inner)))
-        pick = sweep.candidate(*list(inner)[int(np.argmax(values))])
+    inner = {(name, site): one for site in sweep.fits for name, one in _inner_scores(sweep, site).items()}
+    keys, scores, picks = list(inner), np.zeros(len(labels)), dict[str, int]()
+    for fold in range(sweep.folds.max() + 1):
+        mine = sweep.folds == fold
+        others = np.stack([one[fold, ~mine] for one in inner.values()])
+        values = aurocs(others, np.broadcast_to(labels[~mine], others.shape))
+        pick = sweep.candidate(*keys[int(np.argmax(values))])
         scores[mine] = pick.scores[mine]
         picks[f"{pick.name}@{pick.site}"] = picks.get(f"{pick.name}@{pick.site}", 0) + 1
     value, interval = auroc(scores, labels), auroc_interval(scores, labels, groups, seed=seed)
@@ -56,14 +63,32 @@ def _nests(sweep: Sweep) -> bool:
     return all(len(labels) and labels.any() and not labels.all() for labels in left)
 
 
-def _inner_scores(sweep: Sweep, fold: int) -> dict[tuple[str, Site], Float[np.ndarray, " transcript"]]:
-    """Held-out scores of all candidates as if the fold did not exist; it has scores too, which are not to be used."""
-    data, rest = sweep.data, np.unique(sweep.folds[sweep.folds != fold])
-    folds = np.where(sweep.folds == fold, -1, np.searchsorted(rest, sweep.folds))
-    found, graded = {}, None if data.graded is None else data.graded[None]
-    for site in data.learn.acts:
-        fits = fit_labelled(data, site, data.labels[None], folds, graded, sweep.settings)
-        for method in sweep.settings.methods:
-            rows = fits.scores(method, data.scored.blocks(site), folds[data.scored.transcript])[0]
-            found[method, site] = sweep.settings.score.scores(rows, data.scored.transcript, data.scored.n)
+def _inner_scores(sweep: Sweep, site: Site) -> dict[str, Float[np.ndarray, "fold transcript"]]:
+    """For every method and fold, held-out scores as if the fold did not exist; its own are 0 and not to be used.
+
+    The rows are read once for the moments of all folds, and once for the scores of each method.
+    """
+    data, folds, settings = sweep.data, sweep.folds, sweep.settings
+    labels, graded = data.labels[None], None if data.graded is None else data.graded[None]
+    where, numbers = data.learn.transcript, range(folds.max() + 1)
+    wanted = targets(labels[:, where], None if graded is None else graded[:, where])
+    moments = gather(data.learn.blocks(site), folds[where], wanted)
+    weights, steps = ({name: list[Tensor]() for name in settings.methods} for _ in range(2))
+    for gone in numbers:
+        left = np.where(folds == gone, -1, folds - (folds > gone))
+        rest = moments.only([number for number in numbers if number != gone])
+        fits = fit_labelled(data, site, labels, left, graded, settings, rest)
+        for name in settings.methods:
+            weights[name].append(_with_gap(fits.weights[name][0, :-1], gone))
+            steps[name].append(_with_gap(fits.steps[name][0, :-1], gone))
+    found, scored = {}, data.scored
+    for name in settings.methods:
+        stacked = torch.stack(weights[name]), torch.stack(steps[name])
+        rows = held_out_scores(scored.blocks(site), folds[scored.transcript], *stacked)
+        found[name] = settings.score.scores(rows, scored.transcript, scored.n)
     return found
+
+
+def _with_gap(values: Float[Tensor, "fold *d_model"], at: int) -> Float[Tensor, "_ *d_model"]:
+    """Zeros put in for the fold that is gone."""
+    return torch.cat([values[:at], torch.zeros_like(values[:1]), values[at:]])

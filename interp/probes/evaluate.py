@@ -15,6 +15,7 @@ from jaxtyping import Bool, Float, Int
 from interp.errors import ProbeError
 from interp.probes.aggregate import Aggregation
 from interp.probes.labelled import Labelled, ReadRows, Settings
+from interp.probes.moments import Moments
 from interp.probes.nulls import aurocs, donors, shuffled_labels, smallest_p
 from interp.probes.splits import Groups, fold_codes, grouped_folds
 from interp.probes.sweep import FoldFits, fit_folds
@@ -232,6 +233,7 @@ def fit_labelled(
     folds: Int[np.ndarray, " transcript"],
     graded: Float[np.ndarray, "labelling transcript"] | None,
     settings: Settings,
+    moments: Moments | None = None,
 ) -> FoldFits:
     """All methods at one site, for labellings of transcripts; transcripts of fold -1 take no part."""
     where = data.learn.transcript
@@ -244,6 +246,7 @@ def fit_labelled(
         l2=settings.l2,
         graded=None if graded is None else graded[:, where],
         pairs=data.paired_rows(),
+        moments=moments,
     )
 
 

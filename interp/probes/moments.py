@@ -169,6 +169,11 @@ class Moments:
         chosen = torch.as_tensor(list(cells), device=self.count.device)
         return self._from([part[chosen].sum(0, keepdim=True) for part in self._parts])
 
+    def only(self, cells: Sequence[int]) -> "Moments":
+        """Some of the cells, each as it is: the folds that are left when others are taken away."""
+        chosen = torch.as_tensor(list(cells), device=self.count.device)
+        return self._from([part[chosen] for part in self._parts])
+
     def of_targets(self, chosen: Sequence[int]) -> "Moments":
         """The same rows with some of the targets."""
         index = list(chosen)

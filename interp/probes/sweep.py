@@ -87,7 +87,7 @@ class _Site:
     total: Moments
     shrinkage: float
     l2: float
-    graded: Float[np.ndarray, "labelling row"] | None
+    graded: Moments | None
     pairs: Int[np.ndarray, "pair 2"] | None
 
 
@@ -105,10 +105,12 @@ def fit_folds(
     l2: float = L2,
     graded: Float[np.ndarray, "labelling row"] | None = None,
     pairs: Int[np.ndarray, "pair 2"] | None = None,
+    moments: Moments | None = None,
 ) -> FoldFits:
     """Every method for every labelling, without each fold in turn and on all rows.
 
     `ridge` learns the graded labels; `paired_pca` the differences within pairs of rows, turned towards the positives.
+    Moments that were gathered already, with `targets` of the same labels, spare a reading.
 
     Raises:
         ProbeError: an unknown method, one without what it learns from, a pair torn by folds, or a training set with
@@ -117,9 +119,11 @@ def fit_folds(
     unknown = sorted(set(methods) - set(_FITTERS))
     if unknown:
         raise ProbeError(f"fitting {', '.join(unknown)}", "unknown", f"choose among {', '.join(_FITTERS)}")
-    moments = gather(blocks, folds, labels.astype(float))
+    known, n = moments or gather(blocks, folds, targets(labels, graded)), len(labels)
+    moments = known.of_targets(range(n))
     rest, total = moments.rest(), moments.total()
-    site = _Site(blocks, labels, folds, moments, rest, total, shrinkage, l2, graded, pairs)
+    levels = None if graded is None else known.of_targets(range(n, 2 * n))
+    site = _Site(blocks, labels, folds, moments, rest, total, shrinkage, l2, levels, pairs)
     fitted = {method: _FITTERS[method](site) for method in methods}
     scored = {method: _standardised(moments, rest, total, *found) for method, found in fitted.items()}
     return FoldFits(
@@ -127,6 +131,13 @@ def fit_folds(
         {method: steps.T for method, (_, steps) in scored.items()},
         {method: solve.as_long_as_the_gap(total, whole)[0].float() for method, (_, whole) in fitted.items()},
     )
+
+
+def targets(
+    labels: Bool[np.ndarray, "labelling row"], graded: Float[np.ndarray, "labelling row"] | None
+) -> Float[np.ndarray, "target row"]:
+    """What moments are gathered with: the labels, and after them the graded ones."""
+    return labels.astype(float) if graded is None else np.concatenate([labels.astype(float), graded])
 
 
 def _closed(solver: Callable[[Moments], Tensor]) -> Callable[[_Site], Weights]:
@@ -148,9 +159,8 @@ def _logistic(site: _Site) -> Weights:
 def _ridge(site: _Site) -> Weights:
     if site.graded is None:
         raise ProbeError("fitting ridge", "no graded labels", "name a field of numbers")
-    moments = gather(site.blocks, site.folds, site.graded)
-    folds, whole = solve.ridge_folds(moments, (site.shrinkage,))[0], solve.ridge(moments.total(), (site.shrinkage,))[0]
-    return folds[0], whole[0]
+    folds = solve.ridge_folds(site.graded, (site.shrinkage,))[0]
+    return folds[0], solve.ridge(site.graded.total(), (site.shrinkage,))[0][0]
 
 
 def _paired(site: _Site) -> Weights:
