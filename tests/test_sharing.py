@@ -200,7 +200,7 @@ SPOILT: dict[str, tuple[Callable[[Path], None], str]] = {
     "no recipe": (spoil("recipe.toml"), "recipe.toml is missing"),
     "an odd recipe": (spoil("recipe.toml", b"x = 1"), "recipe.toml has 5 of"),
     "a card without measures": (card(measures=None), "its card or doctor.json does not read"),
-    "a card of another format": (card(format=2), "not a card of format 1"),
+    "a card of another format": (card(format=1), "not a card of format 2"),
     "a card of other directions": (card(directions=["x@L0.resid_post"]), "card and directions name different"),
     "a way out": (card(name="../../out"), "'../../out' is no name of a probe"),
     "a dot": (card(name=".."), "'..' is no name of a probe"),

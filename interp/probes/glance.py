@@ -62,11 +62,16 @@ def _random(found: Evidence) -> str | None:
 
 
 def _selective(found: Evidence) -> str | None:
+    """Of the headline, or of the best method at its site that can be asked."""
     name, _, site = found.headline.rpartition("@")
-    row = next((one for one in found.control if (one.method, one.site) == (name, site)), None)
-    if row is None or row.selectivity is None or row.control is None:
+    here = [one for one in found.control if one.site == site and one.control is not None]
+    if not here:
         return None
-    return f"Labels drawn at random for every group reach {row.control:.3f} (selectivity {row.selectivity:+.3f})."
+    row = next((one for one in here if one.method == name), max(here, key=lambda one: one.auroc or 0.0))
+    whose = "" if row.method == name else f" with `{row.method}`"
+    return (
+        f"Labels drawn at random for every group reach {row.control:.3f}{whose} (selectivity {row.selectivity:+.3f})."
+    )
 
 
 def _words(found: Evidence) -> str | None:
