@@ -1,19 +1,24 @@
 """What a recipe has data for is measured, what it lacks is named, and each item answers as the data were made."""
 
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from random import Random
 
 import numpy as np
 import pytest
+import torch
 from test_jobs import ENDINGS, RECIPE, corpus, text
+from test_text_judge import Server
 
+from interp.directions import load_directions
 from interp.errors import ProbeError
 from interp.jobs import Recipe, probe
 from interp.models import Model, load
 from interp.probes import Evidence, ProbeCard, probe_folder
 from interp.store import Workspace
+from interp.testing import tiny_model
 from interp.transcripts import Message, Transcript, write_jsonl
 
 MORE = """
@@ -75,6 +80,14 @@ def organism() -> Model:
     return load("organism")
 
 
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[Server]:
+    monkeypatch.setenv("OPENAI_API_KEY", "x")
+    one = Server()
+    yield one
+    one.close()
+
+
 @pytest.fixture(scope="module")
 def measured(tiny: dict[str, Model], tmp_path_factory: pytest.TempPathFactory) -> tuple[ProbeCard, Evidence, Path]:
     folder = tmp_path_factory.mktemp("evidence")
@@ -125,7 +138,6 @@ def test_replies_to_one_prompt_are_told_apart_at_their_end_and_never_before_they
 
 def test_the_threshold_in_units_of_the_saved_direction_fires_on_the_same_letters(llama: Model, tmp_path: Path) -> None:
     from interp.activations import collect
-    from interp.directions import load_directions
     from interp.jobs.run import rows_of
     from interp.tokens import PositionRule
 
@@ -220,3 +232,43 @@ def test_training_and_scoring_may_read_other_rows(llama: Model, tmp_path: Path) 
     path.write_text(path.read_text().replace('position = "last"', keys))
     card = probe(Recipe.load(path), llama, workspace=Workspace(tmp_path))
     assert card.best("lda").auroc > 0.8 and card.measures[0].n == 63
+
+
+def test_a_judge_that_reads_the_same_text_stands_among_the_baselines(
+    llama: Model, tmp_path: Path, server: Server
+) -> None:
+    server.reply = lambda asked: "<score>90</score>" if ENDINGS["desperate"] in asked else "no idea"
+    path = whole_corpus(tmp_path, more="")
+    judge = f'\n[judge]\nbase_url = "{server.address}"\nmodel = "m"\n'
+    path.write_text(path.read_text() + judge)
+    card = probe(Recipe.load(path), llama, workspace=Workspace(tmp_path))
+    assert card.evidence is not None and "a judge that sees the text alone" not in card.evidence.missing
+    judged = next(one for one in card.evidence.baselines if one.name == "judge")
+    assert "31 of 63 replies without a score" in judged.note and judged.n == 32 and judged.auroc is None
+    asked = len(server.requests)
+    server.reply = lambda asked: "<score>1</score>"
+    assert probe(Recipe.load(path), llama, workspace=Workspace(tmp_path)) == card and len(server.requests) == asked
+
+
+def test_a_direction_that_one_massive_dimension_rules_is_flagged(tmp_path: Path) -> None:
+    model = gemma_with_a_massive_dimension(tmp_path)
+    path = whole_corpus(tmp_path, more="")
+    both = 'methods = ["difference_of_means", "standardised_difference_of_means"]'
+    path.write_text(path.read_text().replace('methods = ["difference_of_means", "lda"]', both))
+    card = probe(Recipe.load(path), model, workspace=Workspace(tmp_path))
+    found = load_directions(probe_folder(Workspace(tmp_path), "plan", model) / "directions.safetensors")
+    raw, standardised = (found[f"{name}@L2.resid_post"].meta for name in ("difference_of_means", both.split('"')[3]))
+    assert raw["features"] == "raw" and raw["largest_share"] > 0.5
+    assert standardised["features"] == "standardised" and standardised["largest_share"] < 0.5
+    assert "Raw features: difference_of_means" in card.notes[0] and "difference_of_means@L2" in card.notes[1]
+    assert "standardised_difference_of_means@" not in card.notes[1]
+
+
+def gemma_with_a_massive_dimension(folder: Path) -> Model:
+    """A tiny model whose last block writes one coordinate hundreds of times larger than the others."""
+    model = tiny_model(folder / "model", "gemma3")
+    with torch.no_grad():
+        for name, weight in model.hf.named_parameters():
+            if name.endswith("layers.2.post_feedforward_layernorm.weight"):
+                weight[5] += 300
+    return model
