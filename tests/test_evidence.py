@@ -114,7 +114,7 @@ def test_every_item_that_the_recipe_has_data_for_is_on_the_card(measured: tuple)
 def test_each_item_answers_as_the_data_were_made(measured: tuple) -> None:
     _, found, _ = measured
     assert found.chosen.auroc > 0.9
-    firms = [row for row in found.left_out if row.split == "meta.firm" and f"{row.name}@{row.site}" == found.headline]
+    firms = [row for row in found.left_out if row.split == "meta.firm" and row.chosen]
     assert len(firms) == 3 and all(row.auroc > 0.9 for row in firms)
     letters = [row for row in found.left_out if row.split == "letters"]
     assert {row.n for row in letters} == {32} and max(row.auroc for row in letters) > 0.9
@@ -122,8 +122,9 @@ def test_each_item_answers_as_the_data_were_made(measured: tuple) -> None:
     assert words.auroc > 0.9 and words.beaten is False, "the endings give the class away"
     assert found.power.smallest is not None and found.power.planted[0].found <= 20
     kinds = {share.kind: share for point in found.operating.points for share in point.by_kind}
-    assert kinds["quiet letters"].label is False and kinds["loud letters"].label is None
-    assert kinds["loud letters"].share.value > kinds["quiet letters"].share.value
+    loud = "loud letters (16 of 16 positive)"
+    assert kinds["quiet letters"].label is False and kinds[loud].label is None
+    assert kinds[loud].share.value > kinds["quiet letters"].share.value
     assert set(found.saved_thresholds) == {"1%", "5%"}
 
 
@@ -185,6 +186,18 @@ def test_what_the_model_writes_is_kept_and_written_once(organism: Model, tmp_pat
         ("meta.firm", "id", r"16 groups in both train and test"),
         ("above = 0.5}\nsets_threshold = false", "above = 0.5}", r"16 of near_misses\.loud letters are positive: l0"),
         ('path = "letters.jsonl"\n\n[[near', 'path = "texts.jsonl"\n\n[[near', r"64 transcripts of transfer letters"),
+        (
+            "[rollouts]",
+            '[[near_misses]]\nname = "again"\npath = "letters.jsonl"\n'
+            'where = {field = "id", in = ["l1"]}\n\n[rollouts]',
+            r"0 of near_misses\.again have the id of another transcript, 1 are in another near miss: l1",
+        ),
+        (
+            'path = "replies.jsonl"',
+            'path = "replies.jsonl"\nprompt = "label"',
+            r"2 prompts have replies of several",
+        ),
+        ('position = "last"', 'position = "first:all"', r"the rows of all 2 sites are the same in every transcript"),
         ('in = ["threat"]}', 'in = ["threat"]}\nprompt = "meta.question"', r"meta\.question.*24 of 24 have none"),
         ("conditions", 'graded = "meta.firm"\nconditions', r"the method ridge and the key graded come together"),
         ('"lda"]', '"lda", "ridge"]\ngraded = "meta.firm"', r"63 of 63 transcripts have no number there: t0"),
@@ -232,6 +245,32 @@ def test_training_and_scoring_may_read_other_rows(llama: Model, tmp_path: Path) 
     path.write_text(path.read_text().replace('position = "last"', keys))
     card = probe(Recipe.load(path), llama, workspace=Workspace(tmp_path))
     assert card.best("lda").auroc > 0.8 and card.measures[0].n == 63
+    assert card.evidence is not None and not card.evidence.random and card.evidence.power is None
+    assert card.evidence.missing["random directions"].endswith("it is scored elsewhere")
+
+
+def test_near_misses_that_share_ids_with_other_texts_are_refused(llama: Model, tmp_path: Path) -> None:
+    path = whole_corpus(tmp_path)
+    letters = [Transcript.from_dict(json.loads(line)) for line in (tmp_path / "letters.jsonl").read_text().splitlines()]
+    write_jsonl(tmp_path / "letters.jsonl", [replace(one, id=f"t{i}") for i, one in enumerate(letters)])
+    path.write_text(path.read_text().replace('[[transfer]]\nname = "letters"\npath = "letters.jsonl"\n', ""))
+    with pytest.raises(ProbeError, match=r"16 of near_misses\.quiet letters have the id of another transcript"):
+        probe(Recipe.load(path), llama, workspace=Workspace(tmp_path))
+
+
+def test_names_with_bars_and_line_breaks_keep_the_page_whole(llama: Model, tmp_path: Path) -> None:
+    path = whole_corpus(tmp_path)
+    texts = (tmp_path / "texts.jsonl").read_text().replace("firm 0", "a|b\\n## c")
+    (tmp_path / "texts.jsonl").write_text(texts)
+    odd = path.read_text().replace('name = "quiet letters"', 'name = "quiet|\\n## letters"')
+    path.write_text(odd.replace('concept = "a plan', 'concept = "a\\n# plan'))
+    page = probe(Recipe.load(path), llama, workspace=Workspace(tmp_path)).to_markdown()
+    assert "a\\|b" in page and "quiet\\|" in page and "\n## c" not in page and "\n# plan" not in page
+    assert "\n## letters" not in page
+    borders, width = [line.replace("\\|", "").count("|") for line in page.splitlines()], 0
+    for line, count in zip(page.splitlines(), borders, strict=True):
+        assert not width or not line.startswith("|") or count == width, line
+        width = count if line.startswith("|") else 0
 
 
 def test_a_judge_that_reads_the_same_text_stands_among_the_baselines(

@@ -22,7 +22,7 @@ name = "small"
 concept = "desperation"
 methods = ["difference_of_means", "emotion_vector"]
 position = "last:scratchpad"
-folds = 2
+folds = 3
 n_null = 19
 [data]
 organism = "agent"

@@ -148,7 +148,7 @@ def test_choosing_method_and_site_does_not_flatter_where_there_is_nothing() -> N
         acts, labels, groups = null_data(seed, by_group=True)
         found = sweep(acts, labels, groups, "difference_of_means", "lda", seed=seed, n_null=1)
         best.append(auroc(found.best.scores, labels))
-        honest.append(cross_chosen(found, seed=seed)[0].auroc)
+        honest.append(cross_chosen(found, seed=seed).chosen.auroc)
     assert np.mean(honest) < 0.5 + 3 * np.std(honest) / 50**0.5
     assert np.mean(best) > np.mean(honest) + 0.05, "control: the best of all is flattered"
 
@@ -170,18 +170,24 @@ def test_inner_scores_are_those_of_fitting_without_both_folds() -> None:
 
 def test_where_two_folds_less_leave_one_class_nothing_is_chosen() -> None:
     acts, labels, groups, _ = planted(3.0, n_groups=8)
-    chosen, scores = cross_chosen(sweep({Site(0): acts}, labels, groups, "lda", folds=2), seed=0)
-    assert chosen is None and len(scores) == len(labels)
-    three, _ = cross_chosen(sweep({Site(0): acts}, labels, groups, "lda", folds=3), seed=0)
-    assert three is not None and sum(three.picks.values()) == 3, "control"
+    assert cross_chosen(sweep({Site(0): acts}, labels, groups, "lda", folds=2), seed=0) is None
+    three = cross_chosen(sweep({Site(0): acts}, labels, groups, "lda", folds=3), seed=0)
+    assert three is not None and len(three.picks) == 3, "control"
 
 
 def test_the_choice_finds_the_site_where_it_is_planted() -> None:
     acts, labels, groups, _ = planted(3.0)
     noise = torch.randn(acts.shape, generator=torch.Generator().manual_seed(5))
-    found, scores = cross_chosen(sweep({Site(0): noise, Site(1): acts}, labels, groups), seed=0)
-    assert all(pick.endswith("@L1.resid_post") for pick in found.picks) and sum(found.picks.values()) == 5
-    assert found.auroc > 0.9 and found.auroc == auroc(scores, labels)
+    swept = sweep({Site(0): noise, Site(1): acts}, labels, groups)
+    found = cross_chosen(swept, seed=0)
+    assert found is not None and [site for _, site in found.picks] == [Site(1)] * 5
+    assert all(pick.endswith("@L1.resid_post") for pick in found.chosen.picks)
+    assert found.chosen.auroc > 0.9 and found.chosen.auroc == auroc(found.scores, labels)
+    key = ("lda", Site(1))
+    again = found.unseen(swept, rows({Site(0): noise, Site(1): acts}), groups, key)
+    assert again == pytest.approx(found.scores, abs=1e-5), "others of the same groups: the same fits"
+    new = found.unseen(swept, rows({Site(0): noise, Site(1): acts}), ["new"] * 200, key)
+    assert new == pytest.approx(swept.unseen(*key, rows({Site(0): noise, Site(1): acts}), ["new"] * 200))
 
 
 def test_shuffling_keeps_the_rows_of_a_group_together() -> None:
@@ -286,10 +292,24 @@ def test_a_condition_that_the_signal_depends_on_shows_when_it_is_left_out() -> N
     for site_acts, holds in ((wide, True), (narrow, False)):
         found = sweep({Site(0): site_acts}, labels, groups, "lda")
         assert auroc(found.best.scores, labels) > 0.95, "within, both look alike"
-        kinds = leave_conditions_out(found, {"meta.firm": firm}, seed=0)
+        *kinds, _, _, _ = leave_conditions_out(found, {"meta.firm": firm}, seed=0)
         assert [kind.value for kind in kinds] == ["firm 0", "firm 1", "firm 2"]
         assert sum(kind.n for kind in kinds) == 300 and all(kind.groups == 20 for kind in kinds)
         assert all((kind.auroc > 0.95) == holds for kind in kinds)
+
+
+def test_choosing_without_a_condition_does_not_flatter_where_there_is_nothing() -> None:
+    flattered, honest = [], []
+    for seed in range(30):
+        acts, labels, groups = null_data(seed, by_group=True)
+        kind = [str(int(group[1:]) // 2 % 2) for group in groups]
+        found = sweep(acts, labels, groups, "difference_of_means", "lda", seed=seed, n_null=1)
+        kinds = leave_conditions_out(found, {"kind": kind}, seed=seed)
+        best = f"{found.best.name}@{found.best.site}"
+        flattered += [one.auroc for one in kinds if f"{one.name}@{one.site}" == best and not one.chosen]
+        honest += [one.auroc for one in kinds if one.chosen]
+    assert np.mean(honest) < 0.5 + 3 * np.std(honest) / len(honest) ** 0.5
+    assert np.mean(flattered) > np.mean(honest) + 0.03, "control: the best of all is flattered there too"
 
 
 def test_a_condition_left_out_is_what_fitting_without_it_gives() -> None:
@@ -311,9 +331,10 @@ def test_a_condition_that_varies_within_groups_is_refused_and_one_class_is_undef
     kind = ["a" if is_it and int(g[1:]) < 20 else "b" for g, is_it in zip(groups, labels, strict=True)]
     kind = ["c" if int(g[1:]) >= 30 else one for g, one in zip(groups, kind, strict=True)]
     alone, *others = leave_conditions_out(found, {"meta.x": kind}, seed=0)
+    others = [one for one in others if one.value != "a"]
     assert alone.auroc is None and alone.positive == alone.n == 50 and all(one.auroc > 0.65 for one in others)
     every = ["all positive" if is_it else "rest" for is_it in labels]
-    assert [one.auroc for one in leave_conditions_out(found, {"meta.x": every}, seed=0)] == [None, None]
+    assert [one.auroc for one in leave_conditions_out(found, {"meta.x": every}, seed=0)] == [None] * 4
 
 
 def test_another_corpus_is_scored_by_fits_that_have_not_seen_its_groups() -> None:
@@ -357,6 +378,16 @@ def test_ridge_learns_the_graded_label_and_paired_pca_what_pairs_differ_by() -> 
     nothing = Labelled(rows({Site(0): acts * 0 + torch.randn(160, 24)}), labels, groups, graded=level, pairs=pairs)
     null = evaluate(nothing, Settings(("ridge", "paired_pca"), n_null=39))
     assert min(m.p_value for m in measures(null.candidates, labels, groups, seed=0)) > 0.05, "control"
+
+
+def test_pairs_that_leave_a_fold_without_any_are_fitted_or_refused_in_a_sentence() -> None:
+    acts, labels, groups, _ = planted(3.0, per_group=4, by_group=False)
+    few = np.array([[row, row + 1] for row in range(0, 48, 2)])
+    found = evaluate(Labelled(rows({Site(0): acts}), labels, groups, pairs=few), Settings(("paired_pca",), n_null=19))
+    assert auroc(found.best.scores, labels) > 0.8
+    one = Labelled(rows({Site(0): acts}), labels, groups, pairs=few[:1])
+    with pytest.raises(ProbeError, match="all pairs in one fold"):
+        evaluate(one, Settings(("paired_pca",), n_null=19))
 
 
 def test_methods_without_what_they_learn_from_are_refused() -> None:

@@ -22,6 +22,7 @@ from interp.stats import (
     rate,
     rate_of,
 )
+from interp.stats.resampling import expanded
 
 
 def ends(interval: Interval | None) -> tuple[float, float]:
@@ -179,7 +180,32 @@ def test_auroc_equals_sklearn_in_every_resample(decimals: int) -> None:
     fast = auroc_interval(scores, labels, groups, seed=5, n_resamples=200)
     counts = np.random.default_rng(5).multinomial(12, np.full(12, 1 / 12), size=200)
     slow = [roc_auc_score(labels, scores, sample_weight=count[groups]) for count in counts]
-    assert ends(fast) == pytest.approx(tuple(np.quantile(slow, [0.025, 0.975])))
+    level = expanded(0.95, 12)
+    assert ends(fast) == pytest.approx(tuple(np.quantile(slow, [(1 - level) / 2, (1 + level) / 2])))
+    assert fast is not None and fast.level == 0.95
+
+
+def test_percentiles_are_expanded_for_few_groups_so_that_the_interval_of_a_mean_is_students() -> None:
+    from scipy.stats import norm, t
+
+    for n in (3, 12, 48):
+        reach = norm.ppf((1 + expanded(0.95, n)) / 2) * np.sqrt((n - 1) / n)
+        assert reach == pytest.approx(t.ppf(0.975, n - 1))
+    assert expanded(0.95, 10_000) == pytest.approx(0.95, abs=1e-4) and expanded(0.95, 1) == 0.95
+
+
+def test_an_auroc_interval_over_few_groups_covers_more_often_than_plain_percentiles() -> None:
+    covered = {True: 0, False: 0}
+    for seed in range(150):
+        values, groups = scattered(seed, n_groups=10, size=3, spread=1.0)
+        labels = np.arange(30) % 2 == 0
+        scores = values + labels * np.random.default_rng(seed).standard_normal(30) * 0.0
+        wide = auroc_interval(scores, labels, groups, seed=seed, n_resamples=200)
+        counts = np.random.default_rng(seed).multinomial(10, np.full(10, 0.1), size=200)
+        plain = np.quantile([roc_auc_score(labels, scores, sample_weight=c[groups]) for c in counts], [0.025, 0.975])
+        covered[True] += wide.low <= 0.5 <= wide.high
+        covered[False] += plain[0] <= 0.5 <= plain[1]
+    assert covered[True] > covered[False] and covered[True] / 150 > 0.9, covered
 
 
 def test_auroc_without_both_classes_is_undefined() -> None:

@@ -112,6 +112,7 @@ def choose(recipe: Recipe) -> Chosen:
     benign = [t for t in everything if data.reference(t)][: data.reference.limit]
     transfer = [_transfer(recipe, corpus, asked, {t.id for t in everything}) for corpus in recipe.transfer]
     near = [(one, _near(recipe, one, asked, everything)) for one in recipe.near_misses]
+    _refuse_mixed(asked, everything, near)
     values = _conditions(recipe, labelled.transcripts)
     return Chosen(everything, labelled, benign, recipe.told(), transfer, near, values, classes)
 
@@ -131,6 +132,21 @@ def _near(recipe: Recipe, near: NearMiss, asked: str, everything: list[Transcrip
         said = f"{len(wrong)} of near_misses.{near.name} are positive: {', '.join(wrong[:5])}"
         raise ProbeError(asked, said, "narrow it, or let it set no threshold (sets_threshold = false)")
     return found
+
+
+def _refuse_mixed(
+    asked: str, everything: Sequence[Transcript], near: Sequence[tuple[NearMiss, list[Transcript]]]
+) -> None:
+    """Refuse an id that means two transcripts, and a transcript that two near misses would count as a false alarm."""
+    known, counted = {transcript.id: transcript for transcript in everything}, set[str]()
+    for one, transcripts in near:
+        others = [t.id for t in transcripts if t != known.setdefault(t.id, t)]
+        again = [t.id for t in transcripts if one.sets_threshold and t.id in counted]
+        counted |= {t.id for t in transcripts if one.sets_threshold}
+        if others or again:
+            found = f"{len(others)} of near_misses.{one.name} have the id of another transcript, {len(again)} are in "
+            found += f"another near miss: {', '.join((others + again)[:5])}"
+            raise ProbeError(asked, found, "give each transcript one id and one kind")
 
 
 def _conditions(recipe: Recipe, transcripts: Sequence[Transcript]) -> dict[str, list[str]]:

@@ -1,7 +1,7 @@
 """The evidence of one probe: what a sceptic asks after the AUROC, from the model and the recipe's own data."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -9,14 +9,12 @@ from jaxtyping import Float
 
 from interp.emotions.heldout import unseen_scores
 from interp.emotions.words import lexicon
+from interp.jobs.alarm import operating_point
 from interp.jobs.fitted import Fitted
-from interp.jobs.recipe import Recipe
 from interp.jobs.replies import situation_or_act
 from interp.models import Model
 from interp.probes import (
     METHODS,
-    Chosen,
-    cross_chosen,
     leave_conditions_out,
     transferred,
 )
@@ -25,7 +23,6 @@ from interp.probes.control_task import control_task
 from interp.probes.evidence import Evidence
 from interp.probes.generalise import LeftOut
 from interp.probes.neighbours import Neighbours, neighbours, valence_direction, without
-from interp.probes.operating import Operating, operating
 from interp.probes.power import Power, planted_power
 from interp.probes.random_directions import random_directions
 from interp.probes.text_judge import Judged, TextJudge
@@ -36,41 +33,48 @@ from interp.tokens import Tokens, render
 
 def gather_evidence(fitted: Fitted) -> Evidence:
     """Every item for which the recipe has data; the others say what they would need."""
-    sweep, seed, rows = fitted.sweep, fitted.recipe.seed, fitted.one_row.acts
+    sweep, seed, rows, nested = fitted.sweep, fitted.recipe.seed, fitted.one_row, fitted.nested
     labels, groups = sweep.data.labels, sweep.data.groups
-    plain = [method for method in sweep.settings.methods if method in METHODS]
-    chosen, scores = cross_chosen(sweep, seed=seed)
+    plain = [method for method in sweep.settings.methods if method in METHODS] if rows else []
     real: dict[str, dict[Any, float]] = {}
     for candidate in sweep.candidates:
-        real.setdefault(candidate.name, {})[candidate.site] = auroc(candidate.scores, sweep.data.labels) or 0.5
+        real.setdefault(candidate.name, {})[candidate.site] = auroc(candidate.scores, labels) or 0.5
     shrinkage, l2 = sweep.settings.shrinkage, sweep.settings.l2
-    point, thresholds = _operating(fitted)
+    point, thresholds = operating_point(fitted)
     return Evidence(
         headline=f"{fitted.headline.name}@{fitted.headline.site}",
-        chosen=chosen,
+        chosen=nested.chosen if nested else None,
         left_out=_generalised(fitted),
-        random=random_directions(rows, labels, real, seed=seed),
-        control=control_task(rows, labels, groups, plain, seed=seed, shrinkage=shrinkage, l2=l2) if plain else (),
-        baselines=_baselines(fitted, scores),
+        random=random_directions(rows.acts, labels, real, seed=seed) if rows else (),
+        control=control_task(rows.acts, labels, groups, plain, seed=seed, shrinkage=shrinkage, l2=l2)
+        if rows and plain
+        else (),
+        baselines=_baselines(fitted, nested.scores) if nested else (),
         neighbours=_neighbours(fitted),
         operating=point,
         saved_thresholds=thresholds,
         act=situation_or_act(fitted) if fitted.recipe.rollouts else None,
         power=_power(fitted, plain),
-        missing=_missing(fitted.recipe, plain, chosen),
+        missing=_missing(fitted, plain),
     )
 
 
-def _missing(recipe: Recipe, plain: Sequence[str], chosen: Chosen | None) -> dict[str, str]:
+def _missing(fitted: Fitted, plain: Sequence[str]) -> dict[str, str]:
+    recipe, few = fitted.recipe, "two folds less leave one class alone, so the choice would flatter: give more groups"
+    elsewhere = "they read where the probe learns, and it is scored elsewhere"
     needs = {
-        "the choice of method and site": (chosen is not None, "two folds less leave one class alone: give more groups"),
+        "the choice of method and site, and baselines": (fitted.nested is not None, few),
         "conditions left out": (bool(recipe.conditions), "the recipe names no conditions"),
         "transfer to a second corpus": (bool(recipe.transfer), "the recipe has no [[transfer]]"),
         "a judge that sees the text alone": (recipe.judge is not None, "the recipe has no [judge]"),
         "neighbouring emotions": (recipe.stories is not None, "the recipe has no [stories]"),
         "near misses": (bool(recipe.near_misses), "the recipe has no [[near_misses]], so negatives set the threshold"),
         "situation or act": (recipe.rollouts is not None, "the recipe has no [rollouts]"),
-        "control task and planted signals": (bool(plain), f"they need one of {', '.join(METHODS)}"),
+        "random directions": (fitted.one_row is not None, elsewhere),
+        "control task and planted signals": (
+            bool(plain),
+            f"they need one of {', '.join(METHODS)}" if fitted.one_row else elsewhere,
+        ),
     }
     return {item: reason for item, (there, reason) in needs.items() if not there}
 
@@ -163,55 +167,11 @@ def _neighbours(fitted: Fitted) -> Neighbours | None:
     )
 
 
-def _operating(fitted: Fitted) -> tuple[Operating, dict[str, float]]:
-    """Thresholds of the headline on near misses, and the same in the units of its saved direction."""
-    sweep, head, labelled = fitted.sweep, fitted.headline, fitted.chosen.labelled
-    known = dict(zip((t.id for t in labelled.transcripts), head.scores.tolist(), strict=True))
-    rows = [
-        _Told(score, "positive" if good else "other negatives", bool(good), group)
-        for score, good, group in zip(head.scores.tolist(), labelled.is_positive, labelled.groups, strict=True)
-    ]
-    at = {t.id: index for index, t in enumerate(labelled.transcripts)}
-    for near, transcripts in fitted.chosen.near_misses:
-        new = [t for t in transcripts if t.id not in known]
-        scores = dict(known)
-        if new:
-            read = fitted.read(new, f"reading {near.name}")
-            found = sweep.unseen(head.name, head.site, read, [t.group for t in new])
-            scores |= dict(zip((t.id for t in new), found.tolist(), strict=True))
-        for t in transcripts:
-            one = _Told(scores[t.id], near.name, False if near.sets_threshold else None, t.group)
-            if near.sets_threshold and t.id in at:
-                rows[at[t.id]] = one
-            else:
-                rows.append(one)
-    point = operating(
-        np.array([row.score for row in rows]),
-        [row.kind for row in rows],
-        [row.label for row in rows],
-        [row.group for row in rows],
-        seed=fitted.recipe.seed,
-    )
-    saved = next(d for d in fitted.directions if (d.name, d.site) == (head.name, head.site))
-    slope, step = sweep.to_saved(head.name, head.site, saved.offset, saved.scale)
-    return point, {f"{p.rate:.0%}": slope * p.threshold + step for p in point.points}
-
-
-@dataclass(frozen=True)
-class _Told:
-    """One transcript at the operating point."""
-
-    score: float
-    kind: str
-    label: bool | None
-    group: str
-
-
 def _power(fitted: Fitted, plain: Sequence[str]) -> Power | None:
     """With the headline's method if it needs labels alone, else with the first such method."""
     sweep, head = fitted.sweep, fitted.headline
     band = fitted.measures[0].null_high
-    if not plain or band is None:
+    if not plain or band is None or fitted.one_row is None:
         return None
     return planted_power(
         fitted.one_row.acts[head.site],

@@ -9,7 +9,8 @@ from interp.directions import Direction
 from interp.jobs.choose import Chosen
 from interp.jobs.recipe import Recipe
 from interp.models import Model
-from interp.probes import Aggregation, Candidate, Measure, ReadRows, Sweep
+from interp.probes import Aggregation, Candidate, Measure, ReadRows, Sweep, cross_chosen
+from interp.probes.chosen import Nested
 from interp.store import Workspace
 from interp.tokens import PositionRule
 from interp.transcripts import Transcript
@@ -35,10 +36,17 @@ class Fitted:
         return PositionRule.parse(self.recipe.score_position or self.recipe.position)
 
     @cached_property
-    def one_row(self) -> ReadRows:
-        """What was learnt from, one row a transcript: the mean, where there are several."""
+    def one_row(self) -> ReadRows | None:
+        """One row a transcript, the mean where there are several; None where it is scored elsewhere than it learns."""
+        if self.recipe.score_position not in (None, self.recipe.position):
+            return None
         learn = self.sweep.data.learn
         return learn if len(learn.transcript) == learn.n else learn.pooled(Aggregation("mean"))
+
+    @cached_property
+    def nested(self) -> Nested | None:
+        """The choice of method and site that does not see what it is scored on."""
+        return cross_chosen(self.sweep, seed=self.recipe.seed)
 
     @cached_property
     def headline(self) -> Candidate:

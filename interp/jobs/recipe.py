@@ -253,7 +253,8 @@ class Recipe(_Checked):
     """A field that a positive and a negative transcript share, for paired_pca."""
     group: Annotated[str, Field(pattern=_FIELD)] = "group"
     """What is never on both sides of a split."""
-    folds: Annotated[int, Field(ge=2)] = 5
+    folds: Annotated[int, Field(ge=3)] = 5
+    """At least three, so that method and site can be chosen without the fold that they are scored on."""
     conditions: tuple[Annotated[str, Field(pattern=_FIELD)], ...] = ()
     """Fields of which one value at a time is left out."""
     n_null: Annotated[int, Field(ge=19)] = 200

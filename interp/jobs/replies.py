@@ -120,6 +120,15 @@ def _replies(recipe: Recipe, asked: Rollouts, model: Model, workspace: Workspace
     if lacking:
         said = f"{len(lacking)} of {len(found)} have none: {', '.join(lacking[:5])}"
         raise ProbeError(f"reading {asked.prompt} of the replies in {asked.path}", said, "name the field that says it")
+    groups: dict[str, set[str]] = {}
+    for transcript, prompt in found:
+        groups.setdefault(str(prompt), set()).add(transcript.group)
+    torn = [prompt for prompt, of_prompt in groups.items() if len(of_prompt) > 1]
+    if torn:
+        said = (
+            f"{len(torn)} prompts have replies of several groups, which other fits would score: {', '.join(torn[:5])}"
+        )
+        raise ProbeError(f"reading the replies in {asked.path}", said, "give all replies to a prompt one group")
     return [Reply(transcript, str(prompt), asked.acted(transcript)) for transcript, prompt in found]
 
 

@@ -102,6 +102,9 @@ def probe(
     candidates = [*sweep.candidates, *_given(sweep, vectors)]
     found = measures(candidates, sweep.data.labels, sweep.data.groups, seed=recipe.seed)
     directions = [*_directions(job, acts, sweep), *vectors]
+    if not any((d.name, d.site) == (sweep.best.name, sweep.best.site) for d in directions):
+        found_none = f"the rows of all {len(sweep.fits)} sites are the same in every transcript"
+        raise ProbeError(f"fitting probe {recipe.name}", found_none, "choose another position rule, or later sites")
     directions = calibrate(model, directions, chosen.reference, on_progress=job.tell("reading benign tokens"))
     evidence = gather_evidence(Fitted(job.recipe, model, chosen, workspace, job.tell, sweep, found, directions, told))
     card = ProbeCard(
@@ -118,7 +121,7 @@ def probe(
         recipe.model_dump(mode="json", by_alias=True, exclude_none=True),
         job=named,
         evidence=evidence,
-        notes=_notes(directions),
+        notes=_notes(directions, sweep),
     )
     with new_folder(probe_folder(workspace, recipe.name, model), replace=True) as folder:
         save_directions(folder / "directions.safetensors", directions)
@@ -193,6 +196,8 @@ def _directions(job: _Job, acts: Activations, sweep: Sweep) -> list[Direction]:
     for method in recipe.fitted:
         for site, fits in sweep.fits.items():
             vector = fits.vectors[method][0].cpu()
+            if not vector.any():
+                continue  # nothing varies there, as where all texts end in one token
             meta: dict[str, Any] = {"method": method, **shared, "features": READS.get(method, "standardised")}
             meta |= {key: getattr(recipe, key) for key in used.get(method, ())}
             meta["largest_share"] = round(float((vector**2).max() / (vector**2).sum().clamp(min=1e-30)), 4)
@@ -200,11 +205,15 @@ def _directions(job: _Job, acts: Activations, sweep: Sweep) -> list[Direction]:
     return found
 
 
-def _notes(directions: Sequence[Direction]) -> tuple[str, ...]:
+def _notes(directions: Sequence[Direction], sweep: Sweep) -> tuple[str, ...]:
     """What a reader of these directions must know of their features."""
+    saved = {(direction.name, direction.site) for direction in directions}
+    none = [f"{c.name}@{c.site}" for c in sweep.candidates if (c.name, c.site) not in saved]
     raw = sorted({d.name for d in directions if d.meta.get("features") == "raw"})
     ruled = [d.key for d in directions if d.meta.get("largest_share", 0) > MASSIVE]
     notes = [f"Raw features: {', '.join(raw)}; the other fitted directions standardise features first."] if raw else []
+    if none:
+        notes.append(f"Nothing varies, so that there is no direction: {', '.join(none)}.")
     if ruled:
         notes.append(
             f"One coordinate holds more than {MASSIVE:.0%} of the squared length of {', '.join(ruled)}: a massive "

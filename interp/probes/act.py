@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Int
 
 from interp.errors import ProbeError
+from interp.probes.markdown import cell
 from interp.probes.nulls import aurocs
 from interp.probes.prefixes import TOLERANCE, PrefixPairs, prefix_lines, prefix_pairs
 from interp.stats import control_rank, holm
@@ -116,7 +117,7 @@ def lines(found: SituationOrAct) -> list[str]:
         "Rollouts of one prompt share the situation, so only what was written since can tell them apart; between "
         "prompts the situation can.",
         "",
-        "| place | within prompts | interval | p (floor) | pairs | prompts | between prompts | interval |",
+        "| place | within prompts | interval | p, adjusted (floor) | pairs | prompts | between prompts | interval |",
         "|---|---|---|---|---|---|---|---|",
         *(_row(one) for one in found.within),
     ]
@@ -125,9 +126,9 @@ def lines(found: SituationOrAct) -> list[str]:
         notes = [f"{one.left_out} prompts with one outcome only are left out"] if one.left_out else []
         notes += [f"{one.unread} rollouts have no such place"] if one.unread else []
         notes += ["the score is the same in all rollouts of every prompt, so it cannot tell the act"] * one.constant
-        told += ["", f"{one.place}: {'; '.join(notes)}."] if notes else []
+        told += ["", f"{cell(one.place)}: {'; '.join(notes)}."] if notes else []
     told += ["", *prefix_lines(found.pairs)] if found.pairs else []
-    return [*told, "", found.note] if found.note else told
+    return [*told, "", cell(found.note)] if found.note else told
 
 
 def _check(
@@ -271,8 +272,8 @@ def _row(one: WithinPrompt) -> str:
     def interval(low: float | None, high: float | None) -> str:
         return "-" if low is None else f"{low:.3f} to {high:.3f}"
 
-    place = " ".join(one.place.replace("|", "\\|").split())
-    p_value = "-" if one.p_value is None else f"{one.p_value:.3g} ({one.floor:.2g})"
+    place = cell(one.place)
+    p_value = "-" if one.adjusted is None else f"{one.adjusted:.3g} ({one.floor:.2g})"
     return (
         f"| {place} | {number(one.auroc)} | {interval(one.low, one.high)} | {p_value} | {one.pairs} | {one.prompts} "
         f"| {number(one.between)} | {interval(one.between_low, one.between_high)} |"

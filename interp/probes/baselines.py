@@ -128,7 +128,8 @@ def lines(found: Sequence[Baseline]) -> list[str]:
     return [
         "## Baselines on the same rows",
         "",
-        "How well the classes are told apart without the activations. Words, length, emotion words and embeddings are "
+        "How well the classes are told apart without the activations. The probe chooses method and site anew for "
+        "every fold. Words, length, emotion words and embeddings are "
         "logistic regressions on what the model had read, fitted and tuned on the other folds. The probe beats a "
         "baseline where the whole 95 % interval of the difference (groups drawn once for both) lies above 0. "
         f"{verdict(found)}",

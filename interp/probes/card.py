@@ -11,6 +11,7 @@ from interp.errors import ProbeError, StoreError
 from interp.probes.evaluate import Measure
 from interp.probes.evidence import Evidence
 from interp.probes.glance import glance
+from interp.probes.markdown import cell
 from interp.sites import Site
 from interp.store import Workspace, read_json, write_bytes, write_json
 
@@ -140,16 +141,18 @@ class ProbeCard:
         """The card as a page: what it reads, how well, and on what."""
         counts = self.classes
         lines = [
-            f"# Probe `{self.name}`: {self.concept}",
+            f"# Probe `{self.name}`: {cell(self.concept)}",
             "",
             *(["## At a glance", "", *glance(self.measures, self.evidence), ""] if self.evidence else []),
             "## What was read",
             "",
             f"Model `{self.model.name}` ({self.model.dtype}, weights {self.model.weights}), "
-            f"read at position rule `{one_line(self.position)}`.",
+            f"read at position rule `{cell(self.position)}`.",
             "",
-            f"- Positive: {counts.positive_rule}: {counts.positive} transcripts in {counts.positive_groups} groups.",
-            f"- Negative: {counts.negative_rule}: {counts.negative} transcripts in {counts.negative_groups} groups.",
+            f"- Positive: {cell(counts.positive_rule)}: "
+            f"{counts.positive} transcripts in {counts.positive_groups} groups.",
+            f"- Negative: {cell(counts.negative_rule)}: "
+            f"{counts.negative} transcripts in {counts.negative_groups} groups.",
             f"- In neither class, and left out: {counts.neither} transcripts.",
             *_listed("Scores are in standard deviations of", self.reference),
             *_listed("Emotion vectors come from", self.stories),
@@ -157,8 +160,9 @@ class ProbeCard:
             "",
             "## Every direction",
             "",
-            f"{self.measured_on} Intervals: 95 %, bootstrap over groups. Chance: the band that nothing in this table "
-            "leaves in 95 % of shuffles of the labels; p is adjusted for all of it, and no p can be below "
+            f"{self.measured_on} Intervals: 95 %, bootstrap over groups, of scores as they are; fits on few groups "
+            "vary more, so judge by p. Chance: the band that nothing in this table leaves in 95 % of shuffles of the "
+            "labels; p is adjusted for all of it, and no p can be below "
             f"{min(measure.floor for measure in self.measures):.2g}.",
             "",
             "| direction | site | AUROC | interval | chance | p | rows | groups | shuffles |",
@@ -176,13 +180,8 @@ class ProbeCard:
         return "\n".join(lines)
 
 
-def one_line(text: str) -> str:
-    """Text as it would be typed, line breaks spelled out."""
-    return text.replace("\n", "\\n")
-
-
 def _listed(said: str, facts: Mapping[str, Any]) -> list[str]:
-    return [f"- {said}: {', '.join(f'{key} {value}' for key, value in facts.items())}."] if facts else []
+    return [f"- {said}: {', '.join(f'{key} {cell(value)}' for key, value in facts.items())}."] if facts else []
 
 
 def _table_row(measure: Measure) -> str:
@@ -191,7 +190,7 @@ def _table_row(measure: Measure) -> str:
 
     p = f"<= {measure.floor:.2g}" if measure.p_value <= measure.floor else f"{measure.p_value:.2g}"
     cells = (
-        f"`{measure.name}`",
+        f"`{cell(measure.name)}`",
         measure.site,
         f"{measure.auroc:.3f}",
         span(measure.low, measure.high),

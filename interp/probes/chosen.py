@@ -1,17 +1,20 @@
 """The choice of method and site without its optimism: nested cross-validation."""
 
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float
+from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.probes.descent import held_out_scores
 from interp.probes.evaluate import Sweep, fit_labelled
+from interp.probes.labelled import ReadRows
 from interp.probes.moments import gather
 from interp.probes.nulls import aurocs
+from interp.probes.splits import Groups
 from interp.probes.sweep import targets
 from interp.sites import Site
 from interp.stats import auroc, auroc_interval
@@ -28,32 +31,63 @@ class Chosen:
     """How many folds chose what, `METHOD@SITE`."""
 
 
-def cross_chosen(sweep: Sweep, *, seed: int) -> tuple[Chosen | None, Float[np.ndarray, " transcript"]]:
-    """The choice of method and site without its optimism, and the scores that it gives.
+@dataclass(frozen=True, eq=False)
+class Nested:
+    """A sweep that chooses for itself, and the scores that it gives."""
+
+    chosen: Chosen
+    scores: Float[np.ndarray, " transcript"]
+    picks: tuple[tuple[str, Site], ...]
+    """What was chosen for each fold."""
+
+    def unseen(
+        self, sweep: Sweep, reading: ReadRows, groups: Groups, otherwise: tuple[str, Site]
+    ) -> Float[np.ndarray, " transcript"]:
+        """Scores of other transcripts: by the fit without the fold of their group, of the method chosen for that fold.
+
+        Those whose group is in no fold are scored by `otherwise`, fitted on all rows.
+        """
+        folds, scores = sweep.unseen_folds(groups), np.zeros(reading.n)
+        for key in dict.fromkeys([*self.picks, otherwise]):
+            mine = np.array([(otherwise if fold < 0 else self.picks[fold]) == key for fold in folds], dtype=bool)
+            if mine.any():
+                scores[mine] = sweep.unseen(*key, reading, groups)[mine]
+        return scores
+
+
+def cross_chosen(sweep: Sweep, *, seed: int) -> Nested | None:
+    """The choice of method and site without its optimism.
 
     The best of many measures looks better than it is. Here a fold takes part neither in the fits by which it is scored
-    nor in those among which is chosen: nested cross-validation, whose inner folds are the other folds.
-
-    Where folds are so few or so small that two of them leave one class alone, nothing can be chosen so: None, and the
-    scores of the best.
+    nor in those among which is chosen: nested cross-validation, whose inner folds are the other folds. None where two
+    folds less leave one class alone, so that nothing can be chosen without them.
 
     Guarantee (test): where there is nothing, its AUROC is not above 1/2 on average; that of the best is.
     """
     labels, groups = sweep.data.labels, sweep.data.groups
     if not _nests(sweep):
-        return None, sweep.best.scores
+        return None
     inner = {(name, site): one for site in sweep.fits for name, one in _inner_scores(sweep, site).items()}
-    keys, scores, picks = list(inner), np.zeros(len(labels)), dict[str, int]()
+    scores, picks = np.zeros(len(labels)), list[tuple[str, Site]]()
     for fold in range(sweep.folds.max() + 1):
         mine = sweep.folds == fold
-        others = np.stack([one[fold, ~mine] for one in inner.values()])
-        values = aurocs(others, np.broadcast_to(labels[~mine], others.shape))
-        pick = sweep.candidate(*keys[int(np.argmax(values))])
-        scores[mine] = pick.scores[mine]
-        picks[f"{pick.name}@{pick.site}"] = picks.get(f"{pick.name}@{pick.site}", 0) + 1
+        picks.append(best_of({key: one[fold] for key, one in inner.items()}, ~mine, labels))
+        scores[mine] = sweep.candidate(*picks[-1]).scores[mine]
     value, interval = auroc(scores, labels), auroc_interval(scores, labels, groups, seed=seed)
     assert value is not None  # both classes are there, or there had been no folds
-    return Chosen(value, interval and interval.low, interval and interval.high, picks), scores
+    counts = Counter(f"{name}@{site}" for name, site in picks)
+    chosen = Chosen(value, interval and interval.low, interval and interval.high, dict(counts))
+    return Nested(chosen, scores, tuple(picks))
+
+
+def best_of(
+    scores: Mapping[tuple[str, Site], Float[np.ndarray, " transcript"]],
+    rows: Bool[np.ndarray, " transcript"],
+    labels: Bool[np.ndarray, " transcript"],
+) -> tuple[str, Site]:
+    """The candidate of greatest AUROC on some of the transcripts."""
+    some = np.stack([one[rows] for one in scores.values()])
+    return list(scores)[int(np.argmax(aurocs(some, np.broadcast_to(labels[rows], some.shape))))]
 
 
 def _nests(sweep: Sweep) -> bool:

@@ -200,6 +200,7 @@ def measures(
     if labels.all() or not labels.any():
         raise ProbeError("measuring probes", f"{len(labels)} transcripts of one class", "give both classes")
     family, found = chance(candidates, labels), list[Measure]()
+    floor = max(family.floor, smallest_p(labels, groups))
     counts = {"n": len(labels), "groups": len(set(groups)), "shuffles": len(candidates[0].null)}
     for candidate, p_value in zip(candidates, family.p_values, strict=True):
         interval = auroc_interval(candidate.scores, labels, groups, seed=seed)
@@ -212,8 +213,8 @@ def measures(
                 interval and interval.high,
                 null_low=family.low if candidate.fitted or family.high is None else 1 - family.high,
                 null_high=family.high,
-                p_value=p_value,
-                floor=max(family.floor, smallest_p(labels, groups)),
+                p_value=max(p_value, floor),
+                floor=floor,
                 **counts,
             )
         )

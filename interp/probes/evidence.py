@@ -84,4 +84,4 @@ _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
 
 def _saved(headline: str, thresholds: Mapping[str, float]) -> str:
     told = ", ".join(f"{value:+.2f} for {rate}" for rate, value in thresholds.items())
-    return f"In the units of the saved direction `{headline}` these thresholds are {told}."
+    return f"Set in the same way on the scores of the saved direction `{headline}`, in its own units: {told}."

@@ -1,14 +1,15 @@
 """Whether a probe holds beyond what it was fitted on: whole conditions left out, and another corpus."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
 
-from interp.probes.chosen import Chosen
+from interp.probes.chosen import Chosen, best_of
 from interp.probes.evaluate import Sweep, fit_labelled
 from interp.probes.labelled import ReadRows
+from interp.probes.markdown import cell
 from interp.probes.splits import Groups, condition_codes
 from interp.sites import Site
 from interp.stats import auroc, auroc_interval
@@ -31,6 +32,8 @@ class LeftOut:
     n: int
     groups: int
     positive: int
+    chosen: bool = False
+    """Whether method and site were chosen without what was left out: the others flatter where they are picked."""
 
 
 def leave_conditions_out(sweep: Sweep, conditions: Mapping[str, Sequence[object]], *, seed: int) -> tuple[LeftOut, ...]:
@@ -59,7 +62,26 @@ def leave_conditions_out(sweep: Sweep, conditions: Mapping[str, Sequence[object]
                 for name in sweep.settings.methods
                 for value in members
             ]
+        found += [_chosen(sweep, condition, value, rows, learnable[value], seed) for value, rows in members.items()]
     return tuple(found)
+
+
+def _chosen(
+    sweep: Sweep, condition: str, value: str, mine: Int[np.ndarray, " _"], learnable: bool, seed: int
+) -> LeftOut:
+    """The value left out, scored by the method and site that do best, fold by fold, without it."""
+    labels, folds = sweep.data.labels, sweep.folds.copy()
+    folds[mine] = -1
+    numbers = np.unique(folds[folds >= 0])
+    left = [labels[(folds >= 0) & (folds != number)] for number in numbers]
+    whole = learnable and len(numbers) > 1 and all(one.any() and not one.all() for one in left)
+    key, scores = next(iter((c.name, c.site) for c in sweep.candidates)), None
+    if whole:
+        rest, folds = folds >= 0, np.where(folds < 0, -1, np.searchsorted(numbers, folds))
+        found = {(name, site): one for site in sweep.fits for name, one in _scores(sweep, site, folds).items()}
+        key = best_of(found, rest, labels)
+        scores = found[key]
+    return replace(_kind(sweep, condition, value, *key, scores, mine, seed), chosen=True)
 
 
 def _folds(
@@ -140,27 +162,33 @@ def _row(
 
 
 def lines(found: Sequence[LeftOut], chosen: Chosen | None, headline: str) -> list[str]:
-    """The section of `card.md`: the headline's site and method within, beyond conditions, and on other corpora."""
+    """The section of `card.md`: within, beyond conditions, and on other corpora."""
     told = [
         "## Within, beyond, elsewhere",
         "",
-        "Cross-validation leaves groups out; a condition left out is one value that the fit never saw; another corpus "
-        "is scored as it is, by fits that have not seen a transcript's group. "
-        f"Rows are of `{headline}` unless they say otherwise; `card.json` has every method and site.",
+        "Cross-validation leaves groups out; a condition left out is one value that neither the fits nor the choice of "
+        "method and site ever saw; another corpus is scored as it is, by fits that have not seen a transcript's group. "
+        "`card.json` has every method and site.",
         "",
-        "| left out | value | AUROC | interval | transcripts | groups | positive |",
-        "|---|---|---|---|---|---|---|",
+        "| left out | value | AUROC | interval | by | transcripts | groups | positive |",
+        "|---|---|---|---|---|---|---|---|",
     ]
     if chosen is not None:
-        picked = ", ".join(f"`{name}` {n}" for name, n in chosen.picks.items())
-        figures = _figures(chosen.auroc, chosen.low, chosen.high)
-        told.append(f"| groups, method and site chosen without them | folds: {picked} | {figures} | | | |")
-    for row in found:
-        if f"{row.name}@{row.site}" == headline:
-            counts = f"{row.n} | {row.groups} | {row.positive}"
-            told.append(f"| {row.split} | {row.value} | {_figures(row.auroc, row.low, row.high)} | {counts} |")
-    gone = sum(row.auroc is None and f"{row.name}@{row.site}" == headline for row in found)
+        picked = ", ".join(f"`{name}` ({n} folds)" for name, n in chosen.picks.items())
+        told.append(f"| groups | | {_figures(chosen.auroc, chosen.low, chosen.high)} | {picked} | | | |")
+    shown = [row for row in found if is_shown(row, headline)]
+    for row in shown:
+        by = "undefined" if row.auroc is None else f"`{row.name}@{row.site}`"
+        counts = f"{row.n} | {row.groups} | {row.positive}"
+        figures = _figures(row.auroc, row.low, row.high)
+        told.append(f"| {cell(row.split)} | {cell(row.value)} | {figures} | {by} | {counts} |")
+    gone = sum(row.auroc is None for row in shown)
     return told + (["", f"Undefined in {gone} of them: one class alone, there or in what is left."] if gone else [])
+
+
+def is_shown(row: LeftOut, headline: str) -> bool:
+    """Of a condition, what was chosen without it; of another corpus, which had no part in the choice, the headline."""
+    return row.chosen or (not row.value and f"{row.name}@{row.site}" == headline)
 
 
 def _figures(value: float | None, low: float | None, high: float | None) -> str:

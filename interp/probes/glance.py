@@ -5,6 +5,8 @@ from collections.abc import Callable, Sequence
 from interp.probes.baselines import beats_all, verdict
 from interp.probes.evaluate import Measure
 from interp.probes.evidence import Evidence
+from interp.probes.generalise import is_shown
+from interp.probes.markdown import cell
 
 
 def glance(measures: Sequence[Measure], found: Evidence) -> list[str]:
@@ -31,21 +33,22 @@ def _there(measures: Sequence[Measure], found: Evidence) -> str | None:
     chance = "" if head.null_high is None else f"; chance stays below {head.null_high:.3f} in 95 % of shuffles"
     p = f"at most {head.floor:.2g}" if head.p_value <= head.floor else f"{head.p_value:.2g}"
     best = f"`{found.headline}`, {_span(head.auroc, head.low, head.high)}, p {p}, adjusted for all that was tried"
+    answer = "Yes" if head.p_value <= 0.05 else "Not shown"
     if found.chosen is None:
-        return f"On unseen groups best is {best}{chance}; its AUROC is flattered by the choice."
+        return f"{answer}. On unseen groups best is {best}{chance}; its AUROC is flattered by the choice."
     chosen = _span(found.chosen.auroc, found.chosen.low, found.chosen.high)
-    return f"AUROC {chosen} on unseen groups, the choice of method and site included{chance}. Best is {best}."
+    return f"{answer}: AUROC {chosen} on unseen groups, the choice of method and site included{chance}. Best is {best}."
 
 
 def _beyond(found: Evidence) -> str | None:
-    mine = [row for row in found.left_out if f"{row.name}@{row.site}" == found.headline and row.auroc is not None]
+    mine = [row for row in found.left_out if is_shown(row, found.headline) and row.auroc is not None]
     conditions, corpora = [row for row in mine if row.value], [row for row in mine if not row.value]
     said = []
     if conditions:
         worst = min(conditions, key=lambda row: row.auroc or 0.0)
-        of = f"lowest of {len(conditions)} values left out: {worst.split} = {worst.value}"
+        of = f"lowest of {len(conditions)} values left out: {cell(worst.split)} = {cell(worst.value)}"
         said.append(f"{_span(worst.auroc, worst.low, worst.high)}, the {of}")
-    said += [f"{_span(row.auroc, row.low, row.high)} on {row.split}" for row in corpora]
+    said += [f"{_span(row.auroc, row.low, row.high)} on {cell(row.split)}" for row in corpora]
     return "; ".join(said) + "." if said else None
 
 
@@ -99,19 +102,21 @@ def _alarm(found: Evidence) -> str | None:
     said = []
     for point in found.operating.points if found.operating else ():
         fired, false = point.recall, point.false_positives
+        short = "" if point.resolved else f" (too few benign transcripts: they stand for {point.smallest:.1%})"
         said.append(
-            f"With {point.rate:.0%} false alarms asked, and {_span(false.value, false.low, false.high)} measured, it "
-            f"finds {_span(fired.value, fired.low, fired.high)} of the positives."
+            f"With {point.rate:.0%} false alarms asked{short}, and {_span(false.value, false.low, false.high)} "
+            f"measured, it finds {_span(fired.value, fired.low, fired.high)} of the positives."
         )
     return " ".join(said) or (found.operating.note if found.operating else None)
 
 
 def _act(found: Evidence) -> str | None:
-    if found.act is None or not found.act.within:
+    if found.act is None or not found.act.within or found.act.within[-1].auroc is None:
         return None
     last = found.act.within[-1]
+    p = "" if last.adjusted is None else f", p {last.adjusted:.2g}"
     span = _span(last.auroc, last.low, last.high)
-    said = [f"Of two replies to one prompt the one that acts scores higher with a chance of {span}."]
+    said = [f"Of two replies to one prompt the one that acts scores higher with a chance of {span}{p}."]
     pairs = found.act.pairs
     if pairs is not None and pairs.leaks is not None:
         parts = "part before their texts do: a leak" if pairs.leaks else "never part before their texts do"
@@ -125,8 +130,10 @@ def _power(found: Evidence) -> str | None:
         return None
     if power.smallest is None:
         return f"Planted signals up to {power.largest:g} deviations were not found reliably. {power.note}".strip()
+    about = "at most" if power.smallest <= min(one.size for one in power.planted if one.size > 0) else "about"
     return (
-        f"Signals below about {power.smallest:.2g} deviations within classes (found in {power.wanted:.0%} of repeats)."
+        f"Planted signals of less than {about} {power.smallest:.2g} deviations within classes: there `{power.method}` "
+        f"finds {power.wanted:.0%} of them."
     )
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import ProbeError
+from interp.probes.markdown import cell
 from interp.probes.nulls import Groups
 from interp.probes.random_directions import draw
 from interp.stats import auroc, auroc_interval
@@ -293,8 +294,8 @@ def lines(found: Neighbours) -> list[str]:
         "## Neighbours",
         "",
         f"AUROC of {found.n} stories of {found.concept} against stories of each other emotion ({found.groups} groups), "
-        "with its interval over groups: where it reaches 0.5 the direction cannot be told from one that reads the "
-        "neighbour. Without valence: the same with the difference between good and bad emotions taken out of the "
+        "with its interval over groups: where it reaches 0.5 the direction is not shown to differ from one that reads "
+        "the neighbour. Without valence: the same with the difference between good and bad emotions taken out of the "
         "direction. Band: the size of cosine that 95 % of directions stay within that are random, but vary as stories "
         "do. Every interval is for one neighbour alone: of twenty, one may err.",
         "",
@@ -302,7 +303,7 @@ def lines(found: Neighbours) -> list[str]:
     for one in found.directions:
         how = "held-out scores" if one.held_out else "projection of the stories, on which it must not have been fitted"
         said += [
-            f"`{one.direction}` ({how}): {one.verdict}.",
+            f"`{cell(one.direction)}` ({how}): {cell(one.verdict)}.",
             "",
             "| neighbour | stories | AUROC | interval | without valence | interval | cosine | band |",
             "|---|---|---|---|---|---|---|---|",
@@ -321,10 +322,10 @@ def _table(one: Reading) -> list[str]:
         like = likeness.get(row.neighbour)
         plain = f"{_figure(row.auroc)} | {_span(row.low, row.high)}"
         clean = f"{_figure(row.without)} | {_span(row.without_low, row.without_high)}"
-        rows.append(f"| {row.neighbour} | {row.n} | {plain} | {clean} | {_cosines(like)} |")
+        rows.append(f"| {cell(row.neighbour)} | {row.n} | {plain} | {clean} | {_cosines(like)} |")
     told = {row.neighbour for row in one.against}
     for like in [like for like in one.likenesses if like.vector not in told][:_SHOWN]:
-        rows.append(f"| {like.vector} | | | | | | {_cosines(like)} |")
+        rows.append(f"| {cell(like.vector)} | | | | | | {_cosines(like)} |")
     left = len(ranked) - _SHOWN
     return [*rows, *([f"| {left} more, farther away | | | | | | | |"] if left > 0 else [])]
 

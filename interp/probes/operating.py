@@ -9,6 +9,7 @@ import numpy as np
 from jaxtyping import Bool, Float, Shaped
 
 from interp.errors import ProbeError
+from interp.probes.markdown import cell
 from interp.probes.reliability import Reliability, reliability, reliability_lines, share_interval
 from interp.stats.rates import Flags, checked
 from interp.stats.resampling import Groups
@@ -264,15 +265,11 @@ def _point(row: Mapping[str, Any]) -> Point:
 def _point_lines(point: Point) -> list[str]:
     said = {True: "positive", False: "benign", None: "reported only"}
     shares = [("**all positive** (recall)", point.recall), ("**all benign** (false positives)", point.false_positives)]
-    shares += [(f"{_cell(one.kind)} ({said[one.label]})", one.share) for one in point.by_kind]
+    shares += [(f"{cell(one.kind)} ({said[one.label]})", one.share) for one in point.by_kind]
     return [
         f"| {point.rate:.3g} | {point.threshold:.3g} | {name} | {_number(share.value)} | {_range(share)} | {share.n} |"
         for name, share in shares
     ]
-
-
-def _cell(text: str) -> str:
-    return " ".join(text.replace("|", "\\|").split())
 
 
 def _number(value: float | None) -> str:

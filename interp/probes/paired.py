@@ -25,10 +25,14 @@ class Paired:
 
 
 def paired_moments(
-    first: Float[Tensor, "pair d_model"], second: Float[Tensor, "pair d_model"], cells: Int[np.ndarray, " pair"]
+    first: Float[Tensor, "pair d_model"],
+    second: Float[Tensor, "pair d_model"],
+    cells: Int[np.ndarray, " pair"],
+    *,
+    n_cells: int | None = None,
 ) -> Moments:
     """The moments of first minus second. A fold keeps a pair whole."""
-    return gather(Blocks.from_rows(first - second), cells)
+    return gather(Blocks.from_rows(first - second), cells, n_cells=n_cells)
 
 
 def paired_pca(moments: Moments) -> Paired:

@@ -133,17 +133,17 @@ def prefix_lines(found: PrefixPairs) -> list[str]:
         f"token that differs their scores differ by at most {found.largest_before:.2g}. {verdict}",
     ]
     if found.difference is None:
-        return [*told, "No pair has tokens between that one and the act."]
+        return [*told, "No pair has tokens between that one and the last that is scored."]
     interval = "no interval" if found.low is None else f"{found.low:.3f} to {found.high:.3f}"
     moved = {
-        True: "the score parts before the act.",
-        False: "the score is not seen to part before the act.",
+        True: "the score parts there.",
+        False: "the score is not seen to part there.",
         None: f"{found.compared_prompts} prompts are too few to tell it from 0.",
     }
     told.append(
-        f"From that token up to the act the rollout that acts scores higher by {found.difference:.3f} ({interval}; "
-        f"p = {found.p_value:.2g}, at least {found.floor:.2g}; {found.compared} pairs of {found.compared_prompts} "
-        f"prompts): {moved[found.moves]}"
+        "From that token up to the last one that is scored the rollout that acts scores higher by "
+        f"{found.difference:.3f} ({interval}; p = {found.p_value:.2g}, at least {found.floor:.2g}; "
+        f"{found.compared} pairs of {found.compared_prompts} prompts): {moved[found.moves]}"
     )
     return told
 

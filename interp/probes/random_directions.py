@@ -10,6 +10,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor
 
 from interp.errors import ProbeError
+from interp.probes.markdown import cell
 from interp.probes.nulls import aurocs
 from interp.sites import Site
 from interp.stats import control_rank
@@ -169,7 +170,7 @@ def lines(found: Sequence[RandomDirections]) -> list[str]:
         f"probe, its rank among them and its own AUROC: rank 1 of {found[0].directions + 1} means that no random "
         "direction did as well.",
         "",
-        f"| site | drawn | 5 % | median | 95 % |{''.join(f' `{name}` |' for name in names)}",
+        f"| site | drawn | 5 % | median | 95 % |{''.join(f' `{cell(name)}` |' for name in names)}",
         f"|---|---|---|---|---|{'---|' * len(names)}",
         *rows,
         "",

@@ -171,7 +171,9 @@ def _paired(site: _Site) -> Weights:
         found = "a pair of which one is fitted on and the other scored"
         raise ProbeError("fitting paired_pca", found, "give both of a pair one group")
     rows = torch.cat([rows for _, rows in site.blocks])
-    moments = paired_moments(rows[first], rows[second], site.folds[first])
+    moments = paired_moments(rows[first], rows[second], site.folds[first], n_cells=len(site.moments.count))
+    if bool((moments.rest().count < 1).any()):
+        raise ProbeError("fitting paired_pca", "all pairs in one fold", "give pairs in more groups")
     cells = [*moments.without(), moments.total()]
     units = torch.cat([paired_pca(one).vector for one in cells])
     units = units / units.norm(dim=1, keepdim=True)

@@ -1,10 +1,12 @@
 """Resampling whole groups: rows that share a scenario are not independent, so they are drawn together."""
 
 from collections.abc import Callable, Hashable, Sequence
+from dataclasses import replace
 
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer, Real, Shaped
 from scipy import sparse
+from scipy.stats import norm, t
 from sklearn.metrics import roc_auc_score
 
 from interp.errors import InterpError
@@ -59,9 +61,10 @@ def auroc_interval(
 ) -> Interval | None:
     """Return the cluster-bootstrap interval of the AUROC; `None` if it has none.
 
-    Resamples that lack a class are left out. Where no resample differs, as at an AUROC of 1, the interval is
-    Wilson's over disjoint pairs of groups, one with a positive and one with a negative row: each such pair is
-    an independent trial that succeeds with probability AUROC, so few groups give a wide interval.
+    Resamples that lack a class are left out, and percentiles are expanded for few groups (`expanded`). Where no
+    resample differs, as at an AUROC of 1, the interval is Wilson's over disjoint pairs of groups, one with a positive
+    and one with a negative row: each such pair is an independent trial that succeeds with probability AUROC, so few
+    groups give a wide interval.
     """
     value = auroc(scores, labels)
     if value is None:
@@ -69,8 +72,9 @@ def auroc_interval(
     codes, positive = group_codes(groups, rows=len(scores)), _positive(labels)
     counts = multiplicities(len(set(groups)), seed=seed, n_resamples=n_resamples)
     resampled = _weighted_auroc(scores, positive, codes, counts)
-    if interval := percentile_interval(resampled, counts.shape[1], level):
-        return interval
+    wide = percentile_interval(resampled, counts.shape[1], expanded(level, counts.shape[1]))
+    if wide is not None:
+        return replace(wide, level=level)
     with_positive, with_negative = set(codes[positive]), set(codes[~positive])
     pairs = min(len(with_positive), len(with_negative), len(with_positive | with_negative) // 2)
     return wilson(value * pairs, pairs, level, "wilson over pairs of groups") if pairs else None
@@ -101,6 +105,18 @@ def percentile_interval(values: Float[np.ndarray, " resample"], n_groups: int, l
         return None
     low, high = np.quantile(defined, [(1 - level) / 2, (1 + level) / 2])
     return Interval(float(low), float(high), level, f"bootstrap over {n_groups} groups")
+
+
+def expanded(level: float, n_groups: int) -> float:
+    """The level at which percentiles over few groups cover like an interval of `level`: t for normal quantiles.
+
+    Percentiles of a bootstrap over n groups are too narrow by the square root of (n - 1) / n and by the difference of
+    the t and the normal distribution (Hesterberg 2015, "What teachers should know about the bootstrap", section 5.3).
+    """
+    if n_groups < 2:
+        return level
+    reach = np.sqrt(n_groups / (n_groups - 1)) * t.ppf((1 + level) / 2, n_groups - 1)
+    return float(2 * norm.cdf(reach) - 1)
 
 
 def _weighted_auroc(
