@@ -57,7 +57,7 @@ def test_a_direction_of_valence_is_confused_with_bad_neighbours_and_one_of_the_c
     assert own.confused == () == own.confused_without
     assert all(row.low is not None and row.low > 0.9 for row in own.against)
     assert {row.neighbour for row in bad.against if row.auroc is not None and row.auroc > 0.9} == set(GOOD)
-    assert "above those of 2 of 5 neighbours; it cannot be told from afraid, sad, guilty" in bad.verdict
+    assert "above those of 2 of 5 neighbours; it is not shown to differ from afraid, sad, guilty" in bad.verdict
     assert own.verdict == "it scores stories of desperate above those of 5 of 5 neighbours"
 
 
@@ -65,7 +65,7 @@ def test_what_only_valence_tells_apart_is_confused_once_valence_is_taken_out() -
     pure, mixed = found({"pure": -3 * GOODNESS, "mixed": VECTORS["desperate"]}, told()).directions
     assert set(pure.confused_without or ()) == {*BAD[1:], *GOOD} and mixed.confused_without == ()
     assert all(row.without == 0.5 for row in pure.against), "nothing is left of it, not even rounding"
-    assert "without valence it cannot be told from happy, calm either" in pure.verdict
+    assert "without valence it is not shown to differ from happy, calm either" in pure.verdict
     happy = {row.neighbour: row for row in mixed.against}["happy"]
     assert happy.auroc is not None and happy.without is not None and happy.auroc > happy.without > 0.9
 

@@ -165,7 +165,7 @@ def lines(found: Sequence[ControlTask]) -> list[str]:
         f"({head.controls} times; mean and range). Here, and only here, a group is in train and test on purpose: half "
         "of its rows each, so that a random label can be learnt by heart. Where both are near 1, the probe has room "
         "enough to learn every group by heart, and this test does not tell whether it did; measures on unseen groups "
-        f"do. {head.n} rows in {head.groups} groups.{left_out}",
+        f"do. Each p is for one row of the table. {head.n} rows in {head.groups} groups.{left_out}",
         "",
         "| direction | site | real labels | random labels | range | selectivity | p |",
         "|---|---|---|---|---|---|---|",

@@ -279,11 +279,11 @@ def _reading(
     above = [row.neighbour for row in single if row.high is not None and row.high < 0.5]
     apart = len(single) - len(confused) - len(unknown)
     said = [f"it scores stories of {concept} above those of {apart} of {len(single)} neighbours"]
-    said += [f"it cannot be told from {', '.join(confused)}"] if confused else []
+    said += [f"it is not shown to differ from {', '.join(confused)}"] if confused else []
     said += [f"it scores {', '.join(above)} higher than {concept}"] if above else []
     said += [f"there are too few groups to say for {', '.join(unknown)}"] if unknown else []
     lost = [one for one in later if one not in confused]
-    said += [f"without valence it cannot be told from {', '.join(lost)} either"] if lost else []
+    said += [f"without valence it is not shown to differ from {', '.join(lost)} either"] if lost else []
     verdict = "; ".join(said)
     return Reading(name, held_out, likenesses, tuple(rows), confused, later if cleaned else None, verdict)
 
