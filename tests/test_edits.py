@@ -86,7 +86,7 @@ def test_rows_of_a_batch_have_their_own_edits_in_order() -> None:
     layers = place([[first, second], [second], []], d_model=WIDTH)[SITE]
     acts = torch.cat([ACTS, ACTS[:1]])
     for layer in layers:
-        acts, _ = shift(acts, layer.units, layer.shifts, torch.ones(3, 5, dtype=torch.bool))
+        acts, _ = layer.move.apply(acts, torch.ones(3, 5, dtype=torch.bool))
     assert torch.allclose(D.project(acts[0]), torch.tensor(1.0), atol=1e-4)
     assert torch.allclose(D.project(acts[1]), D.project(ACTS[1]) + 1, atol=1e-4)
     assert torch.equal(acts[2], ACTS[0])
@@ -135,4 +135,4 @@ def test_an_impossible_edit_is_refused(kind: str, unit: str, scope: str, value: 
 def test_a_direction_of_another_width_is_refused() -> None:
     with pytest.raises(EditError, match="16 dimensions for a model of 32"):
         place([[Edit.of("add", D, 1.0)]], d_model=32)
-    assert set(UNITS) == {"add", "ablate", "mean_ablate", "cap", "floor"}
+    assert set(UNITS) == {"add", "ablate", "mean_ablate", "cap", "floor", "rotate"}

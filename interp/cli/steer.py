@@ -28,7 +28,12 @@ def steer(
     sites: Annotated[str, typer.Option(help="Where doses are added: 1,2 or 2/3 or all.")] = "1/4,1/2,3/4",
     ablate: Annotated[bool, typer.Option(help="Also ablate the direction after every block.")] = True,
     cap: Annotated[float | None, typer.Option(help="Also cap its score at this level (z) after every block.")] = -0.5,
-    scope: Annotated[str, typer.Option(help="Tokens that are edited: all, prompt or generated.")] = "all",
+    scope: Annotated[
+        str,
+        typer.Option(
+            help="Tokens that are edited: all, prompt, generated, a role, scratchpad, email:2, until:TEXT; join with +."
+        ),
+    ] = "all",
     n_prompts: Annotated[int | None, typer.Option(help="How many prompts; default: all of a file, else 24.")] = None,
     task: Annotated[
         str | None,

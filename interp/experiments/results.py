@@ -190,7 +190,7 @@ def _edit(condition: Condition, residual_norms: Mapping[Site, float]) -> dict[st
     first = condition.edits[0]
     sites = [str(site) for edit in condition.edits for site in edit.sites]
     adds = first.kind == "add"
-    raw = raw_strength(first.strength, first.direction, first.sites[0], residual_norms) if adds else None
+    raw = raw_strength(first.each, first.direction, first.sites[0], residual_norms) if adds else None
     return {
         "kind": first.kind,
         "direction": first.direction.name,

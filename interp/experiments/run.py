@@ -15,7 +15,7 @@ from interp.activations.scale import calibrate
 from interp.behaviour import Grader, Outcome, grammar
 from interp.directions import Direction, random_like
 from interp.doctor import gate
-from interp.edits import place
+from interp.edits import lacks, place
 from interp.errors import ExperimentError
 from interp.experiments.plan import Plan, conditions
 from interp.experiments.results import Results, assemble, to_dict
@@ -235,16 +235,20 @@ def benign_kl(
 ) -> float | None:
     """Mean KL divergence (nats a token) of the edited model's next-token distribution from the unedited one's.
 
-    Over the assistant's tokens of benign transcripts, which count as generated ones for an edit's scope. None without
-    such a token.
+    Over the assistant's tokens of benign transcripts, which count as generated ones for an edit's scope; transcripts
+    without the part of the prompt that is edited are left out. None without such a token.
     """
-    edits = place([condition.edits], d_model=model.d_model, device=model.device, residual_norms=residual_norms)
+    scale = {"d_model": model.d_model, "device": model.device, "residual_norms": residual_norms}
     total, n = 0.0, 0
     for transcript in benign:
         tokens = render(transcript, model.tokenizer)
         spoken = [p for span in tokens.named("assistant") for p in range(span.start, span.stop)]
         if not spoken:
             continue
+        text = replace(tokens, prompt_tokens=spoken[0])
+        if any(lacks(edit.scope, text) for edit in condition.edits):
+            continue
+        edits = place([condition.edits], **scale, texts=[text], tokenizer=model.tokenizer)
         batch = pad([tokens.ids], prompt_tokens=[spoken[0]])
         before, after = (model.run(batch, edits=e, logits="all").logits for e in (None, edits))
         assert before is not None and after is not None

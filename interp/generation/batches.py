@@ -138,7 +138,8 @@ def _refuse_repeats(noun: str, names: Sequence[str]) -> None:
 
 def _rollout(model: Model, tokens: Tokens, request: Request, reply: Reply, sampling: Sampling) -> Rollout:
     prompt, condition = request.prompt, request.condition
-    could_apply = len(reply.ids) > 1 or condition.prompt_edits
+    certain = any(edit.certain for edit in condition.edits)
+    could_apply = certain and (len(reply.ids) > 1 or condition.prompt_edits)
     if condition.edits and could_apply and not reply.in_scope:
         raise EditError(
             f"condition {condition.name} on prompt {prompt.id}",
@@ -177,11 +178,15 @@ def _decode(
     prefixes, row_prefix = _prefixes(texts, requests)
     batch = pad([tokens.ids for tokens, _ in prefixes], side="left")
 
-    def placed(edits: Sequence[Sequence[Edit]]) -> Placed:
-        return place(edits, d_model=model.d_model, device=model.device, residual_norms=residual_norms)
+    def placed(edits: Sequence[Sequence[Edit]], prompts: Sequence[Tokens], room: int = 0) -> Placed:
+        scale = {"d_model": model.d_model, "device": model.device, "residual_norms": residual_norms}
+        return place(edits, **scale, texts=prompts, tokenizer=model.tokenizer, room=room)
 
     cache = DynamicCache(config=model.hf.config)
-    prompt_edits = placed([() if condition is None else condition.prompt_edits for _, condition in prefixes])
+    prompt_edits = placed(
+        [() if condition is None else condition.prompt_edits for _, condition in prefixes],
+        [tokens for tokens, _ in prefixes],
+    )
     encoded = model.run(batch, edits=prompt_edits, cache=cache, logits="last")
     assert encoded.logits is not None
     limits = torch.tensor([_limit(request, sampling) for request in requests], device=model.device)
@@ -191,7 +196,7 @@ def _decode(
         cache,
         row_prefix.to(model.device),
         limits,
-        placed([request.condition.edits for request in requests]),
+        placed([request.condition.edits for request in requests], texts, longest),
         Reading.start([request.reads for request in requests], model.d_model, longest, model.device),
     )
     state.count(encoded.in_scope[state.prefix], encoded.changed[state.prefix])

@@ -142,6 +142,18 @@ class Rows:
         spelt = [ends_at(tokenizer, one[:length], texts) for one, length in zip(ids, lengths, strict=True)]
         self.stopped[rows] = torch.tensor(spelt, dtype=torch.bool, device=self.stopped.device)
 
+    def follow(self, tokenizer: Any, step: int) -> None:
+        """Tell the edits whose scope is what a reply has spelt what every row has spelt so far."""
+        scopes = [edit.scope for layers in self.edits.values() for edit in layers if edit.scope.follows]
+        if not scopes:
+            return
+        ids, lengths = self.written[self.alive].tolist(), self.lengths[self.alive].tolist()
+        running = self.running().tolist()
+        rows = zip(ids, lengths, running, strict=True)
+        texts = [tokenizer.decode(one[:length]) if goes_on else None for one, length, goes_on in rows]
+        for scope in scopes:
+            scope.follow(texts, step)
+
     def count(self, in_scope: Tensor, changed: Tensor) -> None:
         """Add to the counters of the rows in the batch."""
         self.in_scope = self.in_scope.index_add(0, self.alive, in_scope)
@@ -187,6 +199,7 @@ def write(
             index = running.nonzero()[:, 0]
             rows.keep(index)
             drawn, running = drawn[index], running[index]
+        rows.follow(model.tokenizer, step)
         batch = rows.next_batch(drawn, step, running)
         out = model.run(batch, sites=rows.reading.sites, edits=rows.edits, cache=rows.cache, logits="last")
         assert out.logits is not None

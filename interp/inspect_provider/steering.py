@@ -1,12 +1,12 @@
 """From model arguments to a condition: which direction, where, how strongly, and what the replies are scored along."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from interp.directions import Direction, load_directions
-from interp.edits import UNITS, Edit, Strength, raw_strength
+from interp.edits import UNITS, Strength, raw_strength
 from interp.errors import DirectionError, EditError, StoreError
 from interp.experiments import Arm
 from interp.generation import BASELINE, Condition
@@ -64,9 +64,9 @@ class Steering:
         settled, told = [], []
         for edit in condition.edits:
             for site in edit.sites:
-                raw = raw_strength(edit.strength, edit.direction, site, norms) if edit.kind == "add" else None
-                strength = edit.strength if raw is None else Strength(raw, "raw")
-                settled.append(Edit(edit.kind, edit.direction, strength, (site,), edit.scope))
+                raw = raw_strength(edit.each, edit.direction, site, norms) if edit.kind == "add" else None
+                strength = edit.each if raw is None else Strength(raw, "raw")
+                settled.append(replace(edit, strength=strength, sites=(site,), total=False))
                 told.append({**edit.to_dict(), "sites": [str(site)], "raw_strength": raw})
         return cls(Condition(condition.name, tuple(settled)), tuple(told), reads)
 

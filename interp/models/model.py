@@ -19,7 +19,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 
 from interp.directions import ModelIdentity
-from interp.edits import Placed, RowEdits, shift
+from interp.edits import Gate, Placed, RowEdits
 from interp.errors import ModelError, SiteError
 from interp.models.batch import Batch
 from interp.sites import STREAMS, Site
@@ -43,7 +43,7 @@ class Run:
     in_scope: Int[Tensor, " batch"]
     """How often each row's edits were applied, summed over tokens and sites."""
     changed: Int[Tensor, " batch"]
-    """How often they changed anything: fewer under a cap or a floor, none at strength 0."""
+    """How often they changed anything: fewer under a cap, a floor or a condition, none at strength 0."""
 
 
 class _Stop(Exception):  # noqa: N818 - not an error: the layers that were asked for have run
@@ -60,6 +60,8 @@ class _Pass:
     captured: dict[Site, Tensor] = field(default_factory=dict)
     in_scope: Tensor = field(init=False)
     changed: Tensor = field(init=False)
+    open: dict[Gate, Tensor] = field(default_factory=dict)
+    """Where each condition holds, read at its own site."""
 
     def __post_init__(self) -> None:
         self.in_scope = torch.zeros(len(self.batch.ids), dtype=torch.int64, device=self.batch.ids.device)
@@ -69,7 +71,10 @@ class _Pass:
         """The activations under the edits of one site, in order."""
         for row in layers:
             where = row.where(self.batch.positions, self.batch.prompt_tokens, self.batch.real)
-            acts, changed = shift(acts, row.units.to(acts.device), row.shifts.to(acts.device), where.to(acts.device))
+            fires = where.to(acts.device)
+            if row.gate is not None:
+                fires = fires & self.open[row.gate].to(acts.device)
+            acts, changed = row.move.apply(acts, fires)
             self.in_scope = self.in_scope + where.sum(1)
             self.changed = self.changed + changed.sum(1).to(where.device)
         return acts
@@ -80,8 +85,19 @@ class _Pass:
             return self.keep(site, acts)
         return acts.clone() if self.keep is None else acts[tuple(index.to(acts.device) for index in self.keep)]
 
+    @property
+    def gates(self) -> list[Gate]:
+        """The conditions of all edits."""
+        return [row.gate for layers in self.edits.values() for row in layers if row.gate is not None]
+
     def hooks(self, sites: Sequence[Site]) -> list[tuple[str, Any]]:
-        """TransformerLens hooks: edits first, so that a capture at the same site sees them."""
+        """TransformerLens hooks: conditions are read first, then come edits, and captures see what those left."""
+
+        def reading(gate: Gate) -> Any:
+            def read(acts: Tensor, hook: object) -> None:
+                self.open[gate] = gate.passes(acts)
+
+            return read
 
         def editing(site: Site) -> Any:
             return lambda acts, hook: self.edit(acts, self.edits[site])
@@ -92,8 +108,10 @@ class _Pass:
 
             return capture
 
-        return [(site.hook_name, editing(site)) for site in self.edits] + [
-            (site.hook_name, capturing(site)) for site in sites
+        return [
+            *((gate.site.hook_name, reading(gate)) for gate in self.gates),
+            *((site.hook_name, editing(site)) for site in self.edits),
+            *((site.hook_name, capturing(site)) for site in sites),
         ]
 
 
@@ -227,11 +245,11 @@ class Model:
         Raises:
             SiteError: the model lacks a site.
         """
-        touched = [*sites, *(edits or {})]
-        for site in touched:
-            self.check_site(site)
         batch = batch.to(self.device)
         run = _Pass(batch, edits or {}, keep)
+        touched = [*sites, *run.edits, *(gate.site for gate in run.gates)]
+        for site in touched:
+            self.check_site(site)
         fast = all(site.stream in FAST_STREAMS for site in touched)
         stop_after = max((s.layer for s in touched), default=None) if logits == "none" and cache is None else None
         net = self.hf if fast else self.bridge.original_model
