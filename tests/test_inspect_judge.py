@@ -38,8 +38,8 @@ from interp.errors import ExperimentError  # noqa: E402
 from interp.inspect_provider.judge import RulesAPI  # noqa: E402
 from interp.inspect_provider.organism_task import organism_blackmail  # noqa: E402
 from interp.inspect_provider.rules import blackmail, deliberation, leak, murder  # noqa: E402
-from interp.inspect_provider.sent import actions, outside_scratchpad  # noqa: E402
 from interp.organism.sets import middle_band_transcripts  # noqa: E402
+from interp.transcripts.sent import actions, outside_scratchpad  # noqa: E402
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore::DeprecationWarning"),  # inspect-evals, as above

@@ -30,6 +30,8 @@ class Outcome:
     """The rungs that the grader chooses among: the ladder, or a score's two, such as `harmful` and `not harmful`."""
     broken: str | None = None
     """`incoherent` or `truncated` where the reply is so although it stands on a rung."""
+    hashes: tuple[tuple[str, str], ...] = ()
+    """What it rests on, by name: hashes of a judge's prompts and replies, or of the text that was graded."""
 
     def __post_init__(self) -> None:
         for name, known in ((self.rung, (*self.scale, *BROKEN)), (self.broken, BROKEN)):
