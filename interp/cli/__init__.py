@@ -7,7 +7,20 @@ from typing import Any
 
 import typer
 
-from interp.cli import cache, demo, doctor, emotions, organism, probe, report, steer, trace, transcripts
+from interp.cli import (
+    baserate,
+    cache,
+    demo,
+    doctor,
+    emotions,
+    organism,
+    power,
+    probe,
+    report,
+    steer,
+    trace,
+    transcripts,
+)
 from interp.errors import InterpError
 
 INTERRUPTED = 130
@@ -28,6 +41,8 @@ app.command("doctor")(doctor.doctor)
 app.command("cache")(cache.cache)
 app.add_typer(probe.app, name="probe")
 app.command("trace")(trace.trace)
+app.command("power")(power.power)
+app.command("baserate")(baserate.baserate)
 app.command("steer")(steer.steer)
 app.command("report")(report.report)
 app.add_typer(transcripts.app, name="transcripts")
