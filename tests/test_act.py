@@ -273,3 +273,11 @@ def test_the_evidence_survives_json_and_reads_as_what_it_found() -> None:
 def test_nothing_measured_says_so() -> None:
     assert lines(SituationOrAct((), None, "No rollouts."))[-1] == "No rollouts."
     assert "No rollouts were compared within prompts." in lines(SituationOrAct((), None))
+
+
+@pytest.mark.parametrize("prompts", [6, 7, 8])
+def test_no_p_is_below_the_smallest_possible(prompts: int) -> None:
+    for seed in range(8):
+        found = prefix_pairs(*texts(seed, moves=2.0, prompts=prompts), seed=seed)
+        assert found.p_value is not None and found.floor is not None
+        assert found.p_value >= found.floor >= 0.5 ** (prompts - 1)

@@ -17,6 +17,8 @@ from interp.errors import ProbeError
 from interp.jobs import Recipe, probe
 from interp.models import Model, load
 from interp.probes import Evidence, ProbeCard, probe_folder
+from interp.probes.baselines import repeated
+from interp.probes.glance import glance
 from interp.store import Workspace
 from interp.testing import tiny_model
 from interp.transcripts import Message, Transcript, write_jsonl
@@ -128,13 +130,31 @@ def test_each_item_answers_as_the_data_were_made(measured: tuple) -> None:
     assert set(found.saved_thresholds) == {"1%", "5%"}
 
 
+def test_copies_of_a_text_in_other_groups_and_words_that_beat_the_probe_are_said(measured: tuple) -> None:
+    card, found, _ = measured
+    assert found.repeated == 0 and "word for word" not in "\n".join(glance(card.measures, found))
+    texts = ["a", "a", "b", "c", "b", "c"]
+    assert repeated(texts, ["g0", "g1", "g1", "g2", "g3", "g2"]) == 4
+    copied = "\n".join(glance(card.measures, replace(found, repeated=60)))
+    assert "60 of 63 transcripts are word for word in another group" in copied
+    words = replace(found.baselines[0], difference=-0.2, difference_low=-0.3, difference_high=-0.1, beaten=False)
+    told = "\n".join(glance(card.measures, replace(found, baselines=(words,))))
+    assert "**Better than the words alone?** No, bag of words beat it" in told
+    assert "No, " not in "\n".join(glance(card.measures, found)), "control"
+
+
+def test_the_card_says_how_rows_become_a_score(measured: tuple) -> None:
+    card, _, _ = measured
+    assert "every row is learnt from; a transcript's score is the mean over its rows at `last`" in card.to_markdown()
+
+
 def test_replies_to_one_prompt_are_told_apart_at_their_end_and_never_before_they_differ(measured: tuple) -> None:
     _, found, _ = measured
     start, end = found.act.within
     assert (start.place, start.auroc, start.constant) == ("end of the prompt", 0.5, True)
     assert end.auroc > 0.5 and end.pairs == 6 * 4 and not end.constant
     assert found.act.pairs.leaks is False and found.act.pairs.pairs == 24
-    assert "24 replies.jsonl, 12 of which acted (label in threat), to 6 prompts" in found.act.note
+    assert "24 replies of replies.jsonl, 12 of which acted (label in threat), to 6 prompts" in found.act.note
 
 
 def test_the_threshold_in_units_of_the_saved_direction_fires_on_the_same_letters(llama: Model, tmp_path: Path) -> None:

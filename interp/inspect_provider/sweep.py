@@ -261,7 +261,8 @@ def _to_row(rollout: Rollout, outcome: Outcome) -> dict[str, Any]:
 
 def _from_row(row: Mapping[str, Any]) -> tuple[Rollout, Outcome]:
     told = row["outcome"]
-    return Rollout.from_row(row), Outcome(**told | {"scale": tuple(told["scale"])})
+    hashes = tuple((name, value) for name, value in told.get("hashes", ()))
+    return Rollout.from_row(row), Outcome(**told | {"scale": tuple(told["scale"]), "hashes": hashes})
 
 
 def _grouped(graded: Sequence[tuple[Rollout, Outcome]]) -> list[tuple[Rollout, Outcome]]:

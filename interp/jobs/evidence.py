@@ -18,7 +18,7 @@ from interp.probes import (
     leave_conditions_out,
     transferred,
 )
-from interp.probes.baselines import Baseline, baselines
+from interp.probes.baselines import Baseline, baselines, repeated
 from interp.probes.control_task import control_task
 from interp.probes.evidence import Evidence
 from interp.probes.generalise import LeftOut
@@ -41,6 +41,7 @@ def gather_evidence(fitted: Fitted) -> Evidence:
         real.setdefault(candidate.name, {})[candidate.site] = auroc(candidate.scores, labels) or 0.5
     shrinkage, l2 = sweep.settings.shrinkage, sweep.settings.l2
     point, thresholds = operating_point(fitted)
+    texts = _texts(fitted)
     return Evidence(
         headline=f"{fitted.headline.name}@{fitted.headline.site}",
         chosen=nested.chosen if nested else None,
@@ -49,7 +50,8 @@ def gather_evidence(fitted: Fitted) -> Evidence:
         control=control_task(rows.acts, labels, groups, plain, seed=seed, shrinkage=shrinkage, l2=l2)
         if rows and plain
         else (),
-        baselines=_baselines(fitted, nested.scores) if nested else (),
+        baselines=_baselines(fitted, nested.scores, *texts) if nested else (),
+        repeated=repeated(texts[-1], groups),
         neighbours=_neighbours(fitted),
         operating=point,
         saved_thresholds=thresholds,
@@ -87,12 +89,18 @@ def _generalised(fitted: Fitted) -> tuple[LeftOut, ...]:
     return (*leave_conditions_out(sweep, fitted.chosen.conditions, seed=seed), *found)
 
 
-def _baselines(fitted: Fitted, scores: Float[np.ndarray, " transcript"]) -> tuple[Baseline, ...]:
+def _texts(fitted: Fitted) -> tuple[list[Tokens], list[int], list[str]]:
+    """The tokens of every labelled transcript, how many are read, and what they spell."""
+    tokens = [render(transcript, fitted.model.tokenizer) for transcript in fitted.chosen.labelled.transcripts]
+    ends = [int(fitted.rule(one)[-1]) + 1 for one in tokens]
+    return tokens, ends, [_read_text(one, end) for one, end in zip(tokens, ends, strict=True)]
+
+
+def _baselines(
+    fitted: Fitted, scores: Float[np.ndarray, " transcript"], tokens: list[Tokens], ends: list[int], texts: list[str]
+) -> tuple[Baseline, ...]:
     """The sweep that chooses for itself, against what the same text gives without activations."""
     sweep, transcripts = fitted.sweep, fitted.chosen.labelled.transcripts
-    tokens = [render(transcript, fitted.model.tokenizer) for transcript in transcripts]
-    ends = [int(fitted.rule(one)[-1]) + 1 for one in tokens]
-    texts = [_read_text(one, end) for one, end in zip(tokens, ends, strict=True)]
     counted = {
         "tokens read": np.array(ends, dtype=float),
         "messages": np.array([len(t.messages) for t in transcripts], dtype=float),

@@ -76,7 +76,7 @@ def situation_or_act(fitted: Fitted) -> SituationOrAct:
         [int(one.places[-1]) + 1 for one in whole],
         seed=seed,
     )
-    source = "replies of the model itself" if asked.path is None else asked.path
+    source = "replies of the model itself" if asked.path is None else f"replies of {asked.path}"
     note = f"{len(read)} {source}, {int(acted.sum())} of which acted ({asked.acted}), to {len(set(prompts))} prompts."
     return SituationOrAct(within_prompt(places, acted, prompts, seed=seed), pairs, note)
 

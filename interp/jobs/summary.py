@@ -31,7 +31,7 @@ COLUMNS = (
     "recall",
     "recall_low",
     "recall_high",
-    "false_positive_rate",
+    "recall_at_rate",
     "smallest_signal",
     "recipe",
     "folder",

@@ -258,7 +258,8 @@ def _p_value(
         arrangements += math.log(math.comb(len(rows), positive))
     won = np.round(won, 6)  # equal sums in another order must tie
     ranked = control_rank(float(won[0]), won[1:])
-    return ranked.p_value, max(ranked.floor, math.exp(-arrangements))
+    floor = max(ranked.floor, math.exp(-arrangements))
+    return max(ranked.p_value, floor), floor
 
 
 def _known(value: Float[np.ndarray, " one"]) -> float | None:

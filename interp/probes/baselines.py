@@ -123,6 +123,14 @@ def verdict(found: Sequence[Baseline]) -> str:
     return f"The probe beats {sum(one.beaten is True for one in found)} of {len(found)}: it {', and '.join(said)}."
 
 
+def repeated(texts: Sequence[str], groups: Groups) -> int:
+    """How many texts stand word for word in another group: to a fit without the group they are not new."""
+    owners: dict[str, set[Hashable]] = {}
+    for text, group in zip(texts, groups, strict=True):
+        owners.setdefault(text, set()).add(group)
+    return sum(len(owners[text]) > 1 for text in texts)
+
+
 def lines(found: Sequence[Baseline]) -> list[str]:
     """The section of `card.md`."""
     return [

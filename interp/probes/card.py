@@ -137,6 +137,15 @@ class ProbeCard:
             }
         )
 
+    def _scored(self) -> str:
+        """How rows become a score, where the recipe says it."""
+        if "score" not in self.recipe:
+            return ""
+        learnt = {"rows": "every row is learnt from", "mean": "the mean of a transcript's rows is learnt from"}
+        told = learnt.get(self.recipe["learn"], "the last row of a transcript is learnt from")
+        where = self.recipe.get("score_position", self.position)
+        return f"; {told}; a transcript's score is the {self.recipe['score']} over its rows at `{cell(where)}`"
+
     def to_markdown(self) -> str:
         """The card as a page: what it reads, how well, and on what."""
         counts = self.classes
@@ -147,7 +156,7 @@ class ProbeCard:
             "## What was read",
             "",
             f"Model `{self.model.name}` ({self.model.dtype}, weights {self.model.weights}), "
-            f"read at position rule `{cell(self.position)}`.",
+            f"read at position rule `{cell(self.position)}`{self._scored()}.",
             "",
             f"- Positive: {cell(counts.positive_rule)}: "
             f"{counts.positive} transcripts in {counts.positive_groups} groups.",

@@ -24,6 +24,8 @@ class Evidence:
     random: tuple[random_directions.RandomDirections, ...] = ()
     control: tuple[control_task.ControlTask, ...] = ()
     baselines: tuple[surfaces.Baseline, ...] = ()
+    repeated: int = 0
+    """Transcripts of which the text that was read stands word for word in another group."""
     neighbours: near.Neighbours | None = None
     operating: points.Operating | None = None
     saved_thresholds: Mapping[str, float] = field(default_factory=dict)
@@ -68,7 +70,7 @@ class Evidence:
         return told
 
 
-_PLAIN = ("headline", "saved_thresholds", "missing")
+_PLAIN = ("headline", "repeated", "saved_thresholds", "missing")
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Any]] = {
     "chosen": lambda row: Chosen(**row),
     "left_out": lambda row: generalise.LeftOut(**row),

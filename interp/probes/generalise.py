@@ -174,7 +174,7 @@ def lines(found: Sequence[LeftOut], chosen: Chosen | None, headline: str) -> lis
         "|---|---|---|---|---|---|---|---|",
     ]
     if chosen is not None:
-        picked = ", ".join(f"`{name}` ({n} folds)" for name, n in chosen.picks.items())
+        picked = ", ".join(f"`{name}` ({n} of {sum(chosen.picks.values())} folds)" for name, n in chosen.picks.items())
         told.append(f"| groups | | {_figures(chosen.auroc, chosen.low, chosen.high)} | {picked} | | | |")
     shown = [row for row in found if is_shown(row, headline)]
     for row in shown:

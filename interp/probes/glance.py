@@ -34,6 +34,9 @@ def _there(measures: Sequence[Measure], found: Evidence) -> str | None:
     p = f"at most {head.floor:.2g}" if head.p_value <= head.floor else f"{head.p_value:.2g}"
     best = f"`{found.headline}`, {_span(head.auroc, head.low, head.high)}, p {p}, adjusted for all that was tried"
     answer = "Yes" if head.p_value <= 0.05 else "Not shown"
+    if found.repeated:
+        best += f". Mind: {found.repeated} of {head.n} transcripts are word for word in another group, so that unseen "
+        best += "groups are not unseen texts"
     if found.chosen is None:
         return f"{answer}. On unseen groups best is {best}{chance}; its AUROC is flattered by the choice."
     chosen = _span(found.chosen.auroc, found.chosen.low, found.chosen.high)
@@ -59,8 +62,8 @@ def _random(found: Evidence) -> str | None:
     if rank is None:
         return None
     return (
-        f"Of {here[0].directions} random directions at that site half reach {here[0].median:.3f} and one in twenty "
-        f"{here[0].high:.3f}; it ranks {rank.rank}."
+        f"Of {here[0].directions} random directions, drawn as the rows vary there, half reach {here[0].median:.3f} and "
+        f"one in twenty {here[0].high:.3f}; it ranks {rank.rank}."
     )
 
 
@@ -85,7 +88,9 @@ def _words(found: Evidence) -> str | None:
     told = f"{best.difference:+.3f}"
     if best.difference_low is not None and best.difference_high is not None:
         told += f" ({best.difference_low:+.3f} to {best.difference_high:+.3f})"
+    worse = [one.name for one in known if one.difference_high is not None and one.difference_high < 0]
     answer = "Yes" if beats_all(found.baselines) else "Not shown"
+    answer = f"No, {', '.join(worse)} beat it" if worse else answer
     return f"{answer}: probe minus {best.name}, the strongest, is {told}. {verdict(found.baselines)}"
 
 

@@ -142,7 +142,7 @@ def prefix_lines(found: PrefixPairs) -> list[str]:
     }
     told.append(
         "From that token up to the last one that is scored the rollout that acts scores higher by "
-        f"{found.difference:.3f} ({interval}; p = {found.p_value:.2g}, at least {found.floor:.2g}; "
+        f"{found.difference:.3f} ({interval}; p = {found.p_value:.2g}, the smallest possible {found.floor:.2g}; "
         f"{found.compared} pairs of {found.compared_prompts} prompts): {moved[found.moves]}"
     )
     return told
@@ -187,7 +187,8 @@ def _p_value(means: Float[np.ndarray, " prompt"], seed: int) -> tuple[float, flo
     """The p-value of signs flipped at random, and the smallest that it could be."""
     signs = np.random.default_rng(seed).choice([-1.0, 1.0], size=(FLIPS, len(means)))
     ranked = control_rank(round(abs(float(means.sum())), 9), np.abs(signs @ means).round(9))
-    return ranked.p_value, max(ranked.floor, 0.5 ** (len(means) - 1))
+    floor = max(ranked.floor, 0.5 ** (len(means) - 1))
+    return max(ranked.p_value, floor), floor
 
 
 def _check(tokens: Sequence[Any], scores: Sequence[Any], acted: Any, prompts: Sequence[str], act_at: Any) -> None:
