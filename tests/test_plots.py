@@ -7,7 +7,7 @@ import pytest
 from interp import behaviour
 from interp.plots import control_ranks, dose_response, doses, layer_sweep, outcome_ladder, outcome_rows, trace_figure
 from interp.plots.arms import OUTCOMES
-from interp.plots.style import BAND_FILL, STYLES, plain
+from interp.plots.style import BAND_FILL, STYLES, plain, styles
 from interp.plots.tokens import colour_limit
 from interp.tokens import Span
 from interp.traces import TokenTrace
@@ -274,6 +274,7 @@ def test_figures_are_returned_small_readable_and_titled(figure):
 
 def test_lines_of_a_figure_differ_by_dash_and_by_colour():
     assert len({colour for colour, _ in STYLES}) == len({dash for _, dash in STYLES}) == len(STYLES)
+    assert styles(6) == list(STYLES) and len(set(styles(12))) == 12, "more lines than colours still differ"
     lines = layer_sweep(probe_rows()).data[1:]
     assert lines[0].line.dash != lines[1].line.dash and lines[0].line.color != lines[1].line.color
 

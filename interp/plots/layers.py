@@ -5,7 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
-from interp.plots.style import BAND_FILL, DOTTED, STYLES, TEMPLATE, interval_bars, plain
+from interp.plots.style import BAND_FILL, DOTTED, TEMPLATE, interval_bars, plain, styles
 
 
 def layer_sweep(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
@@ -16,7 +16,7 @@ def layer_sweep(rows: Sequence[Mapping[str, Any]]) -> go.Figure:
     figure = go.Figure()
     lows = _null_band(figure, rows)
     methods = list(dict.fromkeys(row["method"] for row in rows))
-    for number, (method, style) in enumerate(zip(methods, STYLES * len(methods), strict=False)):
+    for number, (method, style) in enumerate(zip(methods, styles(len(methods)), strict=True)):
         mine = sorted((row for row in rows if row["method"] == method), key=lambda row: row["layer"])
         _method_line(figure, mine, style, 0.06 * (number - (len(methods) - 1) / 2))
     figure.add_hline(0.5, line=DOTTED)

@@ -26,6 +26,14 @@ STYLES = (
     (SKY, "longdashdot"),
 )
 """Colour and dash of the first, second, ... line of a figure."""
+
+
+def styles(n: int) -> list[tuple[str, str]]:
+    """Colour and dash of `n` lines: after the sixth, colours come again with other dashes."""
+    count = len(STYLES)
+    return [(STYLES[i % count][0], STYLES[(i + i // count) % count][1]) for i in range(n)]
+
+
 DIVERGING = "PuOr_r"
 BAND_FILL = "rgba(140,140,140,0.22)"
 DOTTED = {"color": INK, "width": 1, "dash": "dot"}
