@@ -1,9 +1,10 @@
 """Activations on disk are those of each transcript alone, whatever the batch, the kill or the dtype."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from itertools import combinations
 from pathlib import Path
+from threading import Thread
 from typing import Any
 
 import numpy as np
@@ -205,6 +206,33 @@ def test_killed_and_resumed_equals_uninterrupted(llama: Model, tmp_path: Path, s
     collect(llama, ragged(), llama.all_sites(), ALL, workspace=two, **options)
     assert contents(folder) == contents(whole.folder)
     assert all(path.stat().st_mtime_ns == stamp for path, stamp in stamps.items()), "finished shards are not redone"
+
+
+def test_two_that_want_one_set_at_once_make_it_once(llama: Model, tmp_path: Path, small_shards: int) -> None:
+    (one, two) = (Workspace(tmp_path / name) for name in ("one", "two"))
+    whole = collect(llama, ragged(), llama.all_sites(), ALL, workspace=one, batch_tokens=150)
+    told: list[str] = []
+    found: list[Activations] = []
+
+    def ask(name: str, on_progress: Callable[[int, int], None] | None = None) -> None:
+        tell = on_progress or (lambda *_: told.append(name))
+        found.append(
+            collect(llama, ragged(), llama.all_sites(), ALL, workspace=two, batch_tokens=150, on_progress=tell)
+        )
+
+    other = Thread(target=ask, args=("other",))
+
+    def start_other(*_: int) -> None:
+        if not told:
+            other.start()
+            other.join(0.3)
+            assert other.is_alive(), "it waits"
+        told.append("first")
+
+    ask("first", start_other)
+    other.join()
+    assert set(told) == {"first"} and len(found) == 2, "the other read what the first had made"
+    assert contents(found[1].folder) == contents(whole.folder)
 
 
 def test_a_damaged_set_is_refused(llama: Model, workspace: Workspace) -> None:

@@ -138,11 +138,12 @@ def test_the_table_says_what_the_card_says(finished: tuple[Path, Batch]) -> None
     assert row["signal"]["smallest"] == evidence.power.smallest and row["signal"]["largest"] == evidence.power.largest
 
 
-def test_figures_that_a_card_lacks_are_none_and_not_zero() -> None:
-    old = {"measures": [{"name": "a", "site": "L1.resid_post", "auroc": 0.7}], "evidence": "AUROC is on other groups."}
-    assert facts(old)["best"]["auroc"] == 0.7
-    assert [facts(old)[key] for key in ("choosing", "baselines", "recall", "signal")] == [None] * 4
-    assert facts({})["best"] is None
+def test_figures_that_a_card_lacks_are_none_and_not_zero(finished: tuple[Path, Batch]) -> None:
+    card = ProbeCard.load(finished[0] / "probes" / "first" / "tiny")
+    bare = facts(replace(card, evidence=None))
+    keys = ("best", "choosing", "baselines", "recall", "signal")
+    assert [bare[key] for key in keys] == [None] * 5 and len(bare["measures"]) == len(card.measures)
+    assert None not in [facts(card)[key] for key in keys], "control"
     text = to_csv([{"name": "x", "model": "m", "state": "not yet"}])
     assert text.splitlines()[1] == "x,m,not yet" + "," * (len(COLUMNS) - 3)
 

@@ -17,7 +17,7 @@ from interp.activations.sets import FORMAT, Activations, Entry
 from interp.activations.shards import ShardWriter, Storage
 from interp.models import Model, pad
 from interp.sites import Site
-from interp.store import Workspace, fingerprint, seal, write_bytes, write_json
+from interp.store import Workspace, fingerprint, only_writer, seal, write_bytes, write_json
 from interp.store.files import is_temporary
 from interp.tokens import PositionRule
 from interp.transcripts import Transcript
@@ -56,7 +56,7 @@ def collect(
     The set is named by its content (model, transcripts, sites, rule, dtype; not the batch size), so that a second
     call reads the disk and does not run the model. Transcripts of like length share a batch, which has at most
     `batch_tokens` tokens with padding, or one transcript. Memory holds one batch, and of every transcript its ids and
-    positions. Means are taken in float32.
+    positions. Means are taken in float32. Processes that ask for one set at once make it once: the others wait.
 
     Guarantees (tests): rows equal those of each transcript run alone, to rounding; a collection that was killed
     and resumed equals an uninterrupted one byte for byte; what a reader finds is whole.
@@ -69,16 +69,9 @@ def collect(
     folder = workspace.activations / identity(model, transcripts, sites, rule, dtype)
     if not (folder / "manifest.json").is_file():
         plan = make_plan(model, transcripts, sites, rule)
-        for debris in [path for path in folder.rglob("*") if is_temporary(path)]:
-            debris.unlink()
-        _write_index(folder, model, transcripts, plan, dtype, batch_tokens)
-        with ShardWriter(folder, sites, len(plan.rows), model.d_model, dtype) as writer:
-            for part in _run(model, plan, batch_tokens, from_row=writer.row):
-                new = max(0, writer.row - part.first_row)
-                writer.add({site: acts[new:] for site, acts in part.acts.items()})
-                if on_progress is not None:
-                    on_progress(part.tokens_done, plan.tokens)
-        seal(folder)
+        with only_writer(folder):  # which may have waited for another process that made the same set
+            if not (folder / "manifest.json").is_file():
+                _write(folder, model, transcripts, plan, dtype, batch_tokens, on_progress)
     return Activations.open(folder)
 
 
@@ -114,6 +107,28 @@ def identity(
             "dtype": dtype,
         }
     )
+
+
+def _write(
+    folder: Path,
+    model: Model,
+    transcripts: Sequence[Transcript],
+    plan: Plan,
+    dtype: Storage,
+    batch_tokens: int,
+    on_progress: OnProgress | None,
+) -> None:
+    """Go on from what a killed writer left, to the end."""
+    for debris in [path for path in folder.rglob("*") if is_temporary(path)]:
+        debris.unlink()
+    _write_index(folder, model, transcripts, plan, dtype, batch_tokens)
+    with ShardWriter(folder, plan.sites, len(plan.rows), model.d_model, dtype) as writer:
+        for part in _run(model, plan, batch_tokens, from_row=writer.row):
+            new = max(0, writer.row - part.first_row)
+            writer.add({site: acts[new:] for site, acts in part.acts.items()})
+            if on_progress is not None:
+                on_progress(part.tokens_done, plan.tokens)
+    seal(folder)
 
 
 def _run(model: Model, plan: Plan, batch_tokens: int, *, from_row: int = 0) -> Iterator[Part]:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from itertools import islice
 
 import numpy as np
 import torch
@@ -13,7 +14,7 @@ from interp.emotions.neutral import VARIANCE, NeutralSpace
 from interp.emotions.vectors import emotions_of, space_at
 from interp.errors import ProbeError
 from interp.probes import Measure
-from interp.probes.nulls import aurocs
+from interp.probes.nulls import arrangements, aurocs
 from interp.sites import Site
 from interp.stats import auroc_interval, max_statistic
 
@@ -175,17 +176,10 @@ def shuffled_codes(
     seed: int,
 ) -> list[Int[np.ndarray, " story"]]:
     """Labellings as likely as the real one if labels mean nothing; those that leave an emotion out are drawn again."""
-    rng = np.random.default_rng([seed, 1])
-    of = np.asarray(groups)
-    members = [np.flatnonzero(of == group) for group in dict.fromkeys(groups)]
-    found: list[np.ndarray] = []
-    for _ in range(20 * n):
-        one = np.empty_like(codes)
-        for rows, donor in zip(members, rng.permutation(len(members)), strict=True):
-            one[rows] = np.resize(rng.permutation(codes[members[donor]]), len(rows))
-        found += [one] if _whole(one, splits, emotions) else []
-        if len(found) == n:
-            return found
+    drawn = (codes[order] for order in islice(arrangements(groups, [seed, 1]), 20 * n))
+    found = list(islice((one for one in drawn if _whole(one, splits, emotions)), n))
+    if len(found) == n:
+        return found
     raise ProbeError("shuffling emotions", "nearly every shuffle leaves an emotion out", "give more stories of each")
 
 

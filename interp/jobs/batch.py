@@ -26,7 +26,7 @@ from interp.jobs.recipe import Recipe
 from interp.jobs.run import OnStage, probe, probe_cost
 from interp.jobs.summary import facts, write_summary
 from interp.models import Model
-from interp.probes import probe_folder
+from interp.probes import ProbeCard, probe_folder
 from interp.sites import Site
 from interp.store import Rows, RunRecord, Workspace, fingerprint, read_folder, read_json
 
@@ -244,9 +244,9 @@ class _Run:
         row: dict[str, Any] = {"name": job.recipe.name, "model": job.on, "state": state, "recipe": self._near(job)}
         if folder is None:
             return row
-        card = read_json(folder / "card.json")
+        card = ProbeCard.load(folder)
         where = folder.relative_to(self.workspace.root).as_posix()
-        return row | {"folder": where, "job": card.get("job"), **facts(card)}
+        return row | {"folder": where, "job": card.job, **facts(card)}
 
     def _keep(self, row: dict[str, Any]) -> dict[str, Any]:
         row["at"] = datetime.now(UTC).isoformat()

@@ -27,7 +27,7 @@ from interp.probes.power import Power, planted_power
 from interp.probes.random_directions import random_directions
 from interp.probes.text_judge import Judged, TextJudge
 from interp.stats import auroc
-from interp.store import Rows
+from interp.store import Rows, only_writer
 from interp.tokens import Tokens, render
 
 
@@ -128,7 +128,8 @@ def _judged(fitted: Fitted, texts: Sequence[str]) -> Judged | None:
         return None
     judge = TextJudge(asked.base_url, asked.model, fitted.recipe.concept, asked.key_variable)
     cache = Rows(fitted.workspace.activations / "judge" / f"{judge.version}.jsonl")
-    return judge.scores(texts, cache, on_progress=fitted.tell("asking the judge"))
+    with only_writer(cache.path):
+        return judge.scores(texts, cache, on_progress=fitted.tell("asking the judge"))
 
 
 def _read_text(tokens: Tokens, end: int) -> str:

@@ -4,7 +4,7 @@ import tomllib
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, ValidationError, model_validator
 
@@ -94,20 +94,28 @@ class Reference(Filter):
     limit: Annotated[int, Field(ge=2)] = 128
 
 
+World = Literal["agent", "middle", "benign", "person", "bystander", "no_leverage", "stories"]
+"""Kinds of transcripts of the embedded model's world."""
+
+
 class _Source(_Checked):
     """A file beside the recipe, or `n` samples of the embedded model's world."""
 
     path: str | None = None
+    organism: World | None = None
     n: Annotated[int, Field(ge=1)] | None = None
     seed: int = 0
-    _sampled: ClassVar[str] = "agent"
 
     @model_validator(mode="after")
     def _one_source(self) -> "_Source":
-        organism = getattr(self, "organism", None)
-        if (self.path is None) == (organism is None) or (organism is None) != (self.n is None):
-            raise ValueError("give either a path, or organism and n")
+        if fault := self._fault():
+            raise ValueError(fault)
         return self
+
+    def _fault(self) -> str:
+        """What is wrong with the source; empty where nothing is."""
+        one = (self.path is None) != (self.organism is None) and (self.organism is None) == (self.n is None)
+        return "" if one else "give either a path, or organism and n"
 
     def read(self, folder: Path) -> list[Transcript]:
         """The transcripts of the file, in any format that `interp transcripts` knows, or of the world.
@@ -115,8 +123,9 @@ class _Source(_Checked):
         Raises:
             ProbeError: a record could not be read.
         """
-        if self.path is None:
-            return sample(getattr(self, "organism", None) or self._sampled, self.n or 0, self.seed)
+        if self.organism is not None and self.n is not None:
+            return sample(self.organism, self.n, self.seed)
+        assert self.path is not None  # as checked above
         reading = read(folder / self.path)
         lost = [problem for problem in reading.problems if problem.effect == "left out"]
         if lost:
@@ -128,14 +137,9 @@ class _Source(_Checked):
         return list(reading.transcripts)
 
 
-World = Literal["agent", "middle", "benign", "person", "bystander", "no_leverage"]
-"""Kinds of transcripts of the embedded model's world."""
-
-
 class Data(_Source):
     """Transcripts, and which of them are positive, negative and benign."""
 
-    organism: World | None = None
     positive: Filter
     negative: Filter
     reference: Reference
@@ -153,50 +157,39 @@ class Stories(_Source):
     positive: tuple[str, ...] = POSITIVE
     """Emotions of one end of valence; names without stories are passed over."""
     negative: tuple[str, ...] = NEGATIVE
-    _sampled: ClassVar[str] = "stories"
 
 
 class Transfer(_Source):
     """A second corpus, on which probes are scored as they are; its classes are those of [data] unless said."""
 
-    organism: World | None = None
     name: str
     positive: Filter | None = None
     negative: Filter | None = None
     limit: Annotated[int, Field(ge=2)] | None = None
 
 
-class NearMiss(_Checked):
+class NearMiss(_Source):
     """Transcripts on which a probe should not fire, or on which it is asked whether it does."""
 
     name: str
-    organism: World | None = None
-    path: str | None = None
-    n: Annotated[int, Field(ge=1)] | None = None
-    seed: int = 0
     where: Filter | None = None
     sets_threshold: bool = True
     """Whether its transcripts are false positives; if not, how often it fires there is only told."""
 
-    @model_validator(mode="after")
-    def _found_somewhere(self) -> "NearMiss":
-        if self.organism is None and self.path is None and self.where is None:
-            raise ValueError("give a path, organism and n, or where (a filter on the transcripts of [data])")
-        if (self.organism is None) != (self.n is None) or (self.organism and self.path):
-            raise ValueError("give either a path, or organism and n")
-        return self
+    @property
+    def is_of_data(self) -> bool:
+        """Whether it has no source of its own, and chooses among the transcripts of [data]."""
+        return self.path is None and self.organism is None
+
+    def _fault(self) -> str:
+        if not self.is_of_data or self.n is not None:
+            return super()._fault()
+        chosen = "give a path, organism and n, or where (a filter on the transcripts of [data])"
+        return "" if self.where is not None else chosen
 
     def choose(self, folder: Path, data: Sequence[Transcript]) -> list[Transcript]:
         """Its transcripts: of its own source, or of [data]."""
-        own = self.organism or self.path
-        source = Plain(path=self.path, organism=self.organism, n=self.n, seed=self.seed) if own else None
-        return [t for t in (source.read(folder) if source else data) if self.where is None or self.where(t)]
-
-
-class Plain(_Source):
-    """Transcripts as they come."""
-
-    organism: World | None = None
+        return [t for t in (data if self.is_of_data else self.read(folder)) if self.where is None or self.where(t)]
 
 
 class Rollouts(_Source):
@@ -208,7 +201,6 @@ class Rollouts(_Source):
     acted: Filter = Filter(field="label", among=("blackmail",))
     prompt: str = "meta.prompt"
     """The field that replies to one prompt share; of no use where the model writes them."""
-    _sampled: ClassVar[str] = "middle"
 
 
 class Judge(_Checked):

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float, Int
@@ -14,11 +15,10 @@ from interp.generation import Rollout, Sampling, generate
 from interp.jobs.fitted import Fitted
 from interp.jobs.recipe import Recipe, Rollouts, field_value
 from interp.models import Model
-from interp.organism.sets import sample
 from interp.probes import Aggregation, Blocks
 from interp.probes.act import SituationOrAct, prefix_pairs, within_prompt
 from interp.sites import Site
-from interp.store import Rows, Workspace, fingerprint
+from interp.store import Rows, Workspace, fingerprint, only_writer
 from interp.tokens import PositionRule, Tokens, render
 from interp.transcripts import Transcript
 
@@ -86,9 +86,14 @@ def replies_cost(recipe: Recipe, asked: Rollouts, model: Model) -> Cost:
     if asked.path is not None:
         read = [one.transcript for one in _replies(recipe, asked, model, None)]
         return replace(estimate(model, _renamed(read), (Site(0),), _EVERY), bytes=0)
-    prompts = [without_reply(prompt) for prompt in sample(asked.organism or "middle", asked.n or 0, asked.seed)]
+    prompts = _prompts(asked)
     tokens = sum(len(render(prompt, model.tokenizer)) + asked.new_tokens for prompt in prompts)
     return Cost(len(prompts) * asked.samples, tokens * asked.samples, rows=0, bytes=0)
+
+
+def _prompts(asked: Rollouts) -> list[Transcript]:
+    """The sampled prompts that the model is to answer."""
+    return [without_reply(prompt) for prompt in asked.read(Path())]
 
 
 def _renamed(transcripts: Sequence[Transcript]) -> list[Transcript]:
@@ -134,7 +139,7 @@ def _replies(recipe: Recipe, asked: Rollouts, model: Model, workspace: Workspace
 
 def _written(asked: Rollouts, model: Model, workspace: Workspace) -> list[Rollout]:
     """Replies of the model to sampled prompts, kept as they are written, so that a kill loses none."""
-    prompts = [without_reply(prompt) for prompt in sample(asked.organism or "middle", asked.n or 0, asked.seed)]
+    prompts = _prompts(asked)
     sampling = Sampling(max_new_tokens=asked.new_tokens)
     key = {
         "model": vars(model.identity),
@@ -143,6 +148,14 @@ def _written(asked: Rollouts, model: Model, workspace: Workspace) -> list[Rollou
         "seed": asked.seed,
     }
     rows = Rows(workspace.activations / "rollouts" / f"{fingerprint(key)}.jsonl")
+    with only_writer(rows.path):
+        return _gone_on(rows, asked, model, prompts, sampling)
+
+
+def _gone_on(
+    rows: Rows, asked: Rollouts, model: Model, prompts: Sequence[Transcript], sampling: Sampling
+) -> list[Rollout]:
+    """The rollouts that are there, and those that are not yet."""
     known = {one.key: one for one in map(Rollout.from_row, rows.read())}
     waiting: list[Rollout] = []
     for one in generate(

@@ -2,10 +2,11 @@
 
 import csv
 import io
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from interp.probes import Baseline, Evidence, Operating, ProbeCard
 from interp.report.probes import write_index
 from interp.store import write_bytes
 
@@ -43,25 +44,21 @@ Row = Mapping[str, Any]
 """One job: `name`, `model`, `state`, and, where it was fitted, `folder` and what `facts` found in its card."""
 
 
-def facts(card: Mapping[str, Any]) -> dict[str, Any]:
-    """The figures of a `card.json` that a summary shows; None where the card has none.
+def facts(card: ProbeCard) -> dict[str, Any]:
+    """The figures of a card that a summary shows, as plain JSON values; None where the card has none.
 
-    `best` is the card's headline, or where it has none the measure with the highest AUROC; `choosing` is the AUROC of a
-    sweep whose choice never sees the fold that it is scored on. Evidence is found by shape, so that cards of older
-    versions, which lack some of it, are read as well.
+    `best` is the card's headline; `choosing` the AUROC of a sweep whose choice never sees the fold that it scores.
     """
-    evidence = card.get("evidence")
-    measures = [{key: measure.get(key) for key in _MEASURE} for measure in card.get("measures", [])]
-    best = _best(evidence.get("headline") if isinstance(evidence, Mapping) else None, measures)
-    choosing = next(_found(evidence, _is_choosing), None)
-    baselines = next(_found(evidence, _is_baselines), None)
-    operating = next(_found(evidence, _is_operating), None)
+    found = card.evidence or Evidence()
+    measures = [{**{key: getattr(one, key) for key in _MEASURE}, "site": str(one.site)} for one in card.measures]
+    best = next((one for one in measures if f"{one['name']}@{one['site']}" == found.headline), None)
+    power = found.power and {key: getattr(found.power, key) for key in ("method", "smallest", "largest", "note")}
     return {
         "best": best,
-        "choosing": None if choosing is None else {key: choosing[key] for key in ("auroc", "low", "high")},
-        "baselines": None if baselines is None else _beaten(baselines),
-        "recall": None if operating is None else _recall(operating),
-        "signal": _signal(list(_found(evidence, _is_power)), best),
+        "choosing": found.chosen and {key: getattr(found.chosen, key) for key in ("auroc", "low", "high")},
+        "baselines": _beaten(found.baselines) if found.baselines else None,
+        "recall": _recall(found.operating) if found.operating and found.operating.points else None,
+        "signal": power,
         "measures": measures,
     }
 
@@ -109,62 +106,15 @@ def _cells(row: Row) -> tuple[Any, ...]:
     )
 
 
-def _best(headline: Any, measures: Sequence[dict[str, Any]]) -> dict[str, Any] | None:
-    named = [m for m in measures if f"{m['name']}@{m['site']}" == headline]
-    return max(named or measures, key=lambda m: m["auroc"], default=None)
-
-
-def _found(evidence: Any, wanted: Callable[[Any], bool]) -> Iterator[Any]:
-    """Every part of the evidence, at any depth, that has the shape that is wanted; the outermost first."""
-    if wanted(evidence):
-        yield evidence
-    elif isinstance(evidence, Mapping | list):
-        for part in evidence.values() if isinstance(evidence, Mapping) else evidence:
-            yield from _found(part, wanted)
-
-
-def _has(part: Any, *keys: str) -> bool:
-    return isinstance(part, Mapping) and set(keys) <= set(part)
-
-
-def _is_choosing(part: Any) -> bool:
-    return _has(part, "auroc", "low", "high", "picks")
-
-
-def _is_baselines(part: Any) -> bool:
-    return isinstance(part, list) and bool(part) and all(_has(one, "beaten", "difference") for one in part)
-
-
-def _is_operating(part: Any) -> bool:
-    return _has(part, "points", "halves") and bool(part["points"])
-
-
-def _is_power(part: Any) -> bool:
-    return _has(part, "planted", "smallest", "method")
-
-
-def _beaten(baselines: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+def _beaten(found: Sequence[Baseline]) -> dict[str, Any]:
     """How many of the baselines that could be compared are beaten, and which are not."""
-    compared = [one for one in baselines if one["beaten"] is not None]
-    return {
-        "compared": len(compared),
-        "beaten": sum(bool(one["beaten"]) for one in compared),
-        "unbeaten": [one.get("name") for one in compared if not one["beaten"]],
-    }
+    compared = [one for one in found if one.beaten is not None]
+    unbeaten = [one.name for one in compared if not one.beaten]
+    return {"compared": len(compared), "beaten": len(compared) - len(unbeaten), "unbeaten": unbeaten}
 
 
-def _recall(operating: Mapping[str, Any]) -> dict[str, Any] | None:
+def _recall(found: Operating) -> dict[str, Any]:
     """The recall at `RATE`, or at the rate that stands for it where the benign rows are too few."""
-    point = min(operating["points"], key=lambda one: abs(one["rate"] - RATE))
-    recall = point.get("recall") or {}
-    rate = point["rate"] if point.get("resolved", True) else point.get("smallest")
-    return {"rate": rate, **{key: recall.get(key) for key in ("value", "low", "high")}}
-
-
-def _signal(powers: Sequence[Mapping[str, Any]], best: Mapping[str, Any] | None) -> dict[str, Any] | None:
-    """The smallest planted signal that was found, by the best direction's own method where that was tried."""
-    same = [power for power in powers if best is not None and power["method"] == best["name"]]
-    power = next(iter(same or powers), None)
-    if power is None:
-        return None
-    return {key: power.get(key) for key in ("method", "smallest", "largest", "note")}
+    point = min(found.points, key=lambda one: abs(one.rate - RATE))
+    rate = point.rate if point.resolved else point.smallest
+    return {"rate": rate, **{key: getattr(point.recall, key) for key in ("value", "low", "high")}}

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from functools import cached_property
+from inspect import signature
 from typing import Any, Literal, cast
 
 import torch
@@ -325,9 +326,10 @@ def _forward(net: Any, batch: Batch, cache: Any, logits: str) -> Tensor | None:
         "input_ids": batch.ids,
         "position_ids": batch.positions,
         "attention_mask": batch.attention,
-        "past_key_values": cache,
         "use_cache": cache is not None,
     }
+    if cache is not None:
+        inputs[_cache_name(net)] = cache
     try:
         if logits == "none":
             net.base_model(**inputs)
@@ -335,6 +337,11 @@ def _forward(net: Any, batch: Batch, cache: Any, logits: str) -> Tensor | None:
         return net(**inputs, logits_to_keep=1 if logits == "last" else 0).logits
     except _Stop:
         return None
+
+
+def _cache_name(net: Any) -> str:
+    """What this architecture calls its cache: transformers renames it, release by release."""
+    return "cache" if "cache" in signature(net.forward).parameters else "past_key_values"
 
 
 def _weights_fingerprint(hf: Any) -> str:

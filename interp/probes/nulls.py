@@ -2,7 +2,8 @@
 
 import math
 from collections import Counter
-from collections.abc import Hashable
+from collections.abc import Hashable, Iterator, Sequence
+from itertools import islice
 
 import numpy as np
 from jaxtyping import Bool, Float, Int
@@ -37,13 +38,17 @@ def shuffled_labels(
 
 def donors(groups: Groups, *, n: int, seed: int) -> Int[np.ndarray, "shuffle row"]:
     """For `n` shuffles, from which row each row takes its label; see `shuffled_labels`. Graded labels use it too."""
-    rng = np.random.default_rng(seed)
-    members = _members(groups)
-    found = np.empty((n, len(groups)), dtype=int)
-    for one in found:
+    return np.stack(list(islice(arrangements(groups, seed), n)))
+
+
+def arrangements(groups: Groups, seed: int | Sequence[int]) -> Iterator[Int[np.ndarray, " row"]]:
+    """Shuffles without end, one at a time: from which row each row takes its label."""
+    rng, members = np.random.default_rng(seed), _members(groups)
+    while True:
+        one = np.empty(len(groups), dtype=int)
         for rows, donor in zip(members, rng.permutation(len(members)), strict=True):
             one[rows] = np.resize(rng.permutation(members[donor]), len(rows))
-    return found
+        yield one
 
 
 def smallest_p(labels: Bool[np.ndarray, " row"], groups: Groups) -> float:

@@ -4,7 +4,7 @@ A name that begins with "." and ends in ".tmp" is the debris of a killed writer:
 may delete it while no writer is at work.
 """
 
-from interp.store.files import read_json, write_bytes, write_json
+from interp.store.files import only_writer, read_json, write_bytes, write_json
 from interp.store.folders import FileStamp, Manifest, new_folder, read_folder, seal
 from interp.store.identity import fingerprint
 from interp.store.records import GitState, RunRecord
@@ -20,6 +20,7 @@ __all__ = [
     "Workspace",
     "fingerprint",
     "new_folder",
+    "only_writer",
     "read_folder",
     "read_json",
     "seal",

@@ -4,11 +4,13 @@ import dataclasses
 import json
 import os
 import secrets
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
+from filelock import FileLock
 
 from interp.errors import StoreError
 
@@ -92,6 +94,18 @@ def sibling(path: Path) -> Path:
 def is_temporary(path: Path) -> bool:
     """Whether `sibling` made this name."""
     return path.name.startswith(".") and path.name.endswith(".tmp")
+
+
+@contextmanager
+def only_writer(path: str | Path) -> Iterator[None]:
+    """Hold the right to make `path`; another process, or thread, that asks for it waits until the block ends.
+
+    The lock is a file `.NAME.lock` beside the path. It ends with its holder, so a kill blocks nobody.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(path.with_name(f".{path.name}.lock")):
+        yield
 
 
 def fsync(path: Path) -> None:
