@@ -10,6 +10,7 @@ import typer
 from interp.cli import (
     baserate,
     cache,
+    calibrate,
     demo,
     doctor,
     emotions,
@@ -17,6 +18,8 @@ from interp.cli import (
     power,
     probe,
     report,
+    rollouts,
+    scenarios,
     steer,
     trace,
     transcripts,
@@ -43,6 +46,9 @@ app.add_typer(probe.app, name="probe")
 app.command("trace")(trace.trace)
 app.command("power")(power.power)
 app.command("baserate")(baserate.baserate)
+app.command("calibrate")(calibrate.calibrate)
+app.add_typer(scenarios.app, name="scenarios")
+app.command("rollouts")(rollouts.rollouts)
 app.command("steer")(steer.steer)
 app.command("report")(report.report)
 app.add_typer(transcripts.app, name="transcripts")
