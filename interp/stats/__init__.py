@@ -2,6 +2,8 @@
 
 from interp.stats.contrasts import Contrast, contrast, paired_contrast
 from interp.stats.dose import DoseTrend, dose_trend
+from interp.stats.means import Mean, mean_of, paired_means
+from interp.stats.paired import SignFlip, sign_flip
 from interp.stats.ranks import ControlRank, FamilyWise, control_rank, holm, max_statistic
 from interp.stats.rates import Interval, Rate, rate, rate_of
 from interp.stats.resampling import auroc, auroc_interval, cluster_bootstrap
@@ -12,7 +14,9 @@ __all__ = [
     "DoseTrend",
     "FamilyWise",
     "Interval",
+    "Mean",
     "Rate",
+    "SignFlip",
     "auroc",
     "auroc_interval",
     "cluster_bootstrap",
@@ -21,7 +25,10 @@ __all__ = [
     "dose_trend",
     "holm",
     "max_statistic",
+    "mean_of",
     "paired_contrast",
+    "paired_means",
     "rate",
     "rate_of",
+    "sign_flip",
 ]

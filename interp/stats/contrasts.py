@@ -13,7 +13,7 @@ from interp.stats.resampling import Groups, group_codes, multiplicities, percent
 
 @dataclass(frozen=True)
 class Contrast:
-    """One rate minus another. `n` counts the trials or pairs compared, `dropped` those that were ungraded."""
+    """One rate, or mean, minus another. `n` counts the trials or pairs compared, `dropped` those that were ungraded."""
 
     difference: float | None
     interval: Interval | None
