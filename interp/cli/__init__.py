@@ -14,6 +14,7 @@ from interp.cli import (
     demo,
     doctor,
     emotions,
+    grade,
     organism,
     power,
     probe,
@@ -50,6 +51,7 @@ app.command("calibrate")(calibrate.calibrate)
 app.add_typer(scenarios.app, name="scenarios")
 app.command("rollouts")(rollouts.rollouts)
 app.command("steer")(steer.steer)
+app.command("grade")(grade.grade)
 app.command("report")(report.report)
 app.add_typer(transcripts.app, name="transcripts")
 app.add_typer(emotions.app, name="emotions")
