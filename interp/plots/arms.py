@@ -5,6 +5,7 @@ from typing import Any
 
 import plotly.graph_objects as go
 
+from interp.plots.doses import BEYOND, is_beyond
 from interp.plots.style import BLUE, DOTTED, GREEN, GREY, ORANGE, PURPLE, SKY, TEMPLATE, VERMILLION, event_of, plain
 
 OUTCOMES = {
@@ -21,10 +22,15 @@ OUTCOMES = {
 """The outcome ladder, worst first, with colour and pattern; what is not on it is drawn like `ungraded`."""
 
 
+_SHADE = {"fillcolor": ORANGE, "opacity": 0.16, "line_width": 0, "layer": "below"}
+_FRAME = {"line": {"color": ORANGE, "width": 2}}
+
+
 def control_ranks(results: Mapping[str, Any]) -> go.Figure:
     """Each arm's change of the event's rate (diamond, with its interval) beside those of its random controls.
 
-    An arm whose rank is undefined has no points, and says so.
+    An arm whose rank is undefined has no points, and says so. The row of a dose outside the calibrated range is shaded,
+    if the results hold a range.
     """
     arms, figure = results["arms"], go.Figure()
     cells = {cell["condition"]: cell for cell in results["cells"]}
@@ -42,6 +48,7 @@ def control_ranks(results: Mapping[str, Any]) -> go.Figure:
         if arm["rank"] is not None:
             _bank(figure, index, arm, first=arm is first)
             _real(figure, index, arm, cells[arm["treatment"]]["contrast"], first=arm is first)
+    _mark_beyond(figure, [is_beyond(results, cells[arm["treatment"]]) for arm in arms], _SHADE, "square")
     figure.add_vline(0, line=DOTTED)
     figure.update_xaxes(
         title_text=f"Change of the {plain(event_of(results))} rate against the baseline, in points", tickformat="+.0%"
@@ -53,6 +60,16 @@ def control_ranks(results: Mapping[str, Any]) -> go.Figure:
         showgrid=False,
     )
     return figure.update_layout(template=TEMPLATE, height=120 + 44 * max(len(arms), 1), margin_r=150)
+
+
+def _mark_beyond(figure: go.Figure, beyond: list[bool], look: Mapping[str, Any], symbol: str) -> None:
+    """Mark the rows of doses outside the calibrated range, and say in the legend what the mark means."""
+    for index in (row for row, outside in enumerate(beyond) if outside):
+        place = {"x0": 0, "x1": 1, "xref": "paper", "y0": index - 0.45, "y1": index + 0.45}
+        figure.add_shape(type="rect", **place, **look, name=BEYOND)
+    if any(beyond):
+        marker = {"color": ORANGE, "size": 11, "symbol": symbol, "opacity": look.get("opacity", 1) ** 0.5}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=BEYOND, marker=marker)
 
 
 def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any], *, first: bool) -> None:
@@ -106,7 +123,8 @@ def _rank_text(rank: Mapping[str, Any] | None) -> str:
 def outcome_ladder(results: Mapping[str, Any]) -> go.Figure:
     """What became of the replies in each condition: stacked shares, worst outcome first.
 
-    Below each arm stand the pooled replies under its random directions.
+    Below each arm stand the pooled replies under its random directions. Rows of doses outside the calibrated range are
+    framed, if the results hold a range.
     """
     rows, event = outcome_rows(results), event_of(results)
     known = {event: OUTCOMES["blackmail"], f"not {event}": OUTCOMES["comply"]} | OUTCOMES
@@ -134,12 +152,22 @@ def outcome_ladder(results: Mapping[str, Any]) -> go.Figure:
             marker={"color": colour, "line": {"color": "#FFFFFF", "width": 0.6}, "pattern": fill},
             hovertemplate=f"{plain(name)}: %{{customdata}} (%{{x:.0%}})<extra></extra>",
         )
+    _mark_beyond(figure, _beyond_rows(results), _FRAME, "square-open")
     labels = [f"{plain(name)}  (n = {sum(counts.values())})" for name, counts in rows]
     figure.update_xaxes(title_text="Share of replies", tickformat=".0%", range=[0, 1])
     figure.update_yaxes(tickvals=list(range(len(rows))), ticktext=labels, range=[len(rows) - 0.4, -0.6], showgrid=False)
     return figure.update_layout(
         template=TEMPLATE, barmode="stack", height=130 + 25 * len(rows), legend_traceorder="normal"
     )
+
+
+def _beyond_rows(results: Mapping[str, Any]) -> list[bool]:
+    """For each of `outcome_rows`, whether it is a dose outside the calibrated range."""
+    cells = {cell["condition"]: cell for cell in results["cells"]}
+    found = [False for cell in results["cells"] if cell["role"] == "baseline"]
+    for arm in results["arms"]:
+        found += [is_beyond(results, cells[arm["treatment"]]), *([False] if arm["controls"] else [])]
+    return found
 
 
 def _own(rows: list[tuple[str, dict[str, int]]]) -> list[bool]:

@@ -11,6 +11,7 @@ from interp.plots.style import (
     BAND_FILL,
     DOTTED,
     GREY,
+    ORANGE,
     STYLES,
     TEMPLATE,
     UNIT_NAMES,
@@ -21,6 +22,10 @@ from interp.plots.style import (
     percent,
     plain,
 )
+
+BEYOND = "outside the calibrated range"
+"""What figures write where doses were not shown to keep replies coherent."""
+_ROUNDING = 1e-9
 
 
 class Series(NamedTuple):
@@ -52,18 +57,41 @@ def baseline(results: Mapping[str, Any]) -> Mapping[str, Any] | None:
     return next((cell for cell in results["cells"] if cell["role"] == "baseline"), None)
 
 
+def calibrated(results: Mapping[str, Any], cell: Mapping[str, Any]) -> tuple[float, float] | None:
+    """The range of doses within which replies hold together, if it was measured for a cell's place and unit.
+
+    None where the cell adds nothing, where the results hold no range (`interp calibrate`), and where it was measured at
+    other sites, in another scope or in another unit.
+    """
+    known = results.get("range")
+    if known is None or cell["kind"] != "add" or (cell["unit"], cell["scope"]) != (known["unit"], known["scope"]):
+        return None
+    return (known["low"], known["high"]) if set(cell["sites"]) == set(known["sites"]) else None
+
+
+def is_beyond(results: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
+    """Whether a cell's dose lies outside the calibrated range; not where there is none for it."""
+    within = calibrated(results, cell)
+    if within is None:
+        return False
+    low, high = within
+    return not low * (1 + _ROUNDING) <= cell["strength"] <= high * (1 + _ROUNDING)
+
+
 def dose_response(results: Mapping[str, Any]) -> go.Figure:
     """The event's rate against the strength of an added direction, coherence below it on the same axis.
 
     Points carry Wilson intervals; zero strength is the baseline. Every random direction is a faint dot, and
     the band runs from the lowest to the highest of them. Doses with fewer than `MIN_COHERENCE` coherent replies
-    are shaded and hollow: a rate among broken replies is no behaviour. There is one column for each unit.
+    are shaded and hollow: a rate among broken replies is no behaviour. What lies outside the calibrated range is shaded
+    in another colour, if the results hold one. There is one column for each unit.
     """
     series, controls, zero = doses(results), doses(results, "control"), baseline(results)
     units = list(dict.fromkeys(key.unit for key in series)) or ["norm"]
     figure = make_subplots(
         rows=2, cols=len(units), shared_xaxes=True, shared_yaxes=True, vertical_spacing=0.06, row_heights=[0.74, 0.26]
     )
+    shaded = False
     for column, unit in enumerate(units, start=1):
         here = {key: cells for key, cells in series.items() if key.unit == unit}
         bank = [cell for key, cells in controls.items() if key.place in {k.place for k in here} for cell in cells]
@@ -71,7 +99,9 @@ def dose_response(results: Mapping[str, Any]) -> go.Figure:
         _control_dots(figure, bank, zero, column)
         for (key, cells), style in zip(here.items(), STYLES * len(here), strict=False):
             _dose_line(figure, key, _with_zero(cells, zero), style, column)
-        _dose_axes(figure, [cell for cells in here.values() for cell in cells], bank, unit, column)
+        dosed = [cell for cells in here.values() for cell in cells]
+        _dose_axes(figure, dosed, bank, unit, column)
+        shaded |= _shade_beyond(figure, results, dosed, column, named=shaded)
     if zero is not None and counted(zero)["value"] is not None:
         level = counted(zero)["value"]
         figure.add_shape(type="line", xref="x domain", x0=0, x1=1, y0=level, y1=level, row=1, col="all", line=DOTTED)
@@ -213,6 +243,26 @@ def _dose_axes(
                     layer="below",
                     name="incoherent",
                 )
+
+
+def _shade_beyond(
+    figure: go.Figure, results: Mapping[str, Any], cells: Sequence[Mapping[str, Any]], column: int, *, named: bool
+) -> bool:
+    """The shade over what is outside the calibrated range, and its name in the legend; whether there is any."""
+    within = next((found for cell in cells if (found := calibrated(results, cell)) is not None), None)
+    if within is None:
+        return False
+    left, right = next(figure.select_xaxes(row=1, col=column)).range
+    sides = [(start, stop) for start, stop in ((left, within[0]), (within[1], right)) if start < stop]
+    look = {"fillcolor": ORANGE, "opacity": 0.16, "line_width": 0, "layer": "below", "name": BEYOND}
+    for start, stop in sides:
+        for row in (1, 2):
+            place = {"x0": start, "x1": stop, "yref": "y domain", "y0": 0, "y1": 1, "row": row, "col": column}
+            figure.add_shape(type="rect", **place, **look)
+    if sides and not named:
+        marker = {"color": ORANGE, "size": 11, "symbol": "square", "opacity": 0.4}
+        figure.add_scatter(x=[None], y=[None], mode="markers", name=BEYOND, marker=marker, row=1, col=column)
+    return bool(sides)
 
 
 def _coherent(cell: Mapping[str, Any]) -> bool:
