@@ -30,6 +30,7 @@ ORDER = [
     "behaviour",
     "experiments",
     "plots",
+    "event_locked",
     "report",
     "engine",
     "jobs",

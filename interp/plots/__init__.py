@@ -6,7 +6,9 @@ shown, not obeyed. Lines differ by dash as well as by colour.
 
 from interp.plots.arms import control_ranks, outcome_ladder, outcome_rows
 from interp.plots.doses import Series, baseline, dose_response, doses
+from interp.plots.event_locked import event_locked_figure
 from interp.plots.layers import layer_sweep
+from interp.plots.still import write_still
 from interp.plots.style import counted, describe, event_of, percent, plain, use_in_notebooks
 from interp.plots.tokens import trace_figure
 
@@ -18,6 +20,7 @@ __all__ = [
     "describe",
     "dose_response",
     "doses",
+    "event_locked_figure",
     "event_of",
     "layer_sweep",
     "outcome_ladder",
@@ -26,4 +29,5 @@ __all__ = [
     "plain",
     "trace_figure",
     "use_in_notebooks",
+    "write_still",
 ]
