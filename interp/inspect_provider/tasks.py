@@ -1,0 +1,136 @@
+"""Inspect tasks as side effects: what an edit does to the score of any task that Inspect knows."""
+
+import math
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from inspect_ai import eval as inspect_eval
+from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.model import get_model
+from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL
+
+from interp.errors import ExperimentError
+from interp.experiments.reread import named
+from interp.experiments.side_effects import TaskScore
+from interp.generation import Condition
+from interp.inspect_provider.samples import named_scores
+from interp.inspect_provider.sweep import Evaluation
+from interp.models import Model
+from interp.sites import Site
+from interp.store import Rows, fingerprint
+
+KEPT = "tasks.jsonl"
+"""The file of a run folder that keeps the scores of every task and condition."""
+_WORDS: Mapping[Any, float | None] = {CORRECT: 1.0, INCORRECT: 0.0, PARTIAL: 0.5, NOANSWER: None}
+
+
+def inspect_task(
+    model: Model,
+    evaluation: Evaluation,
+    *,
+    folder: Path,
+    norms: Mapping[Site, float] | None = None,
+    seed: int = 0,
+    epochs: int = 1,
+) -> Callable[[Condition], list[TaskScore]]:
+    """A task for `measure_side_effects`: called with a condition, it evaluates the model under it, sample by sample.
+
+    The score is `evaluation.score`, or the only one that the task has: a number, or C, I, P and N as 1, 0, 1/2 and
+    not scored. Logs are in the folder's `inspect-tasks/`; a condition whose scores are in `tasks.jsonl` is not run
+    again.
+    """
+    rows = Rows(folder / KEPT)
+
+    def scores(condition: Condition) -> list[TaskScore]:
+        asked = {"model": model.identity, "task": evaluation.to_dict(), "seed": seed, "epochs": epochs}
+        key = fingerprint(asked | named(condition, norms))
+        kept = {row["key"]: row["scores"] for row in rows.read()}
+        if key not in kept:
+            log = _evaluate(model, evaluation, condition, folder / "inspect-tasks", norms, seed, epochs)
+            found = [_scored(sample, evaluation) for sample in _samples(log)]
+            row = {"key": key, "task": evaluation.name, "condition": condition.name}
+            rows.append(row | {"scores": [asdict(one) for one in found]})
+            return found
+        return [TaskScore(**one) for one in kept[key]]
+
+    return scores
+
+
+def _evaluate(
+    model: Model,
+    evaluation: Evaluation,
+    condition: Condition,
+    folder: Path,
+    norms: Mapping[Site, float] | None,
+    seed: int,
+    epochs: int,
+) -> EvalLog:
+    """Run the task once.
+
+    Raises:
+        KeyboardInterrupt: it was interrupted.
+        ExperimentError: the evaluation failed as a whole.
+    """
+    how = {"beyond_window": evaluation.beyond_window, "batch_rows": evaluation.batch_rows, "despite_doctor": True}
+    asked = {"loaded": model, "condition": condition, "norms": norms, "seed": seed}
+    (log,) = inspect_eval(
+        evaluation.task,
+        model=get_model(f"interp/{model.name}", memoize=False, **asked, **how),
+        task_args=dict(evaluation.arguments),
+        epochs=epochs,
+        limit=evaluation.limit,
+        log_dir=str(folder),
+        display="none",
+        log_level="warning",
+        score_display=False,
+        log_realtime=False,
+        fail_on_error=False,
+        max_samples=evaluation.batch_rows,
+        max_connections=evaluation.batch_rows,
+        **evaluation.settings,
+    )
+    if log.status == "cancelled":
+        raise KeyboardInterrupt
+    if log.status != "success":
+        found = log.error.message if log.error else f"Inspect ended with status {log.status}"
+        do = "mend that and give the same command again: finished conditions are kept"
+        raise ExperimentError(f"evaluating {evaluation.name}", found, do)
+    return log
+
+
+def _samples(log: EvalLog) -> Sequence[EvalSample]:
+    samples = log.samples if log.samples is not None else read_eval_log(log.location).samples
+    if not samples:
+        raise ExperimentError(f"evaluating {log.eval.task}", "no sample", "give a task with samples, or a larger limit")
+    return samples
+
+
+def _scored(sample: EvalSample, evaluation: Evaluation) -> TaskScore:
+    """The score of a sample; None where its scorer failed.
+
+    Raises:
+        ExperimentError: the task has no such score, several of which none was named, or one that is no number.
+    """
+    name, group = f"{sample.id}, epoch {sample.epoch}", sample.metadata.get("group")
+    group = group if isinstance(group, str) and group.strip() else str(sample.id)
+    found = named_scores(sample)
+    if not found:
+        return TaskScore(name, group, None)
+    chosen = evaluation.score or (next(iter(found)) if len(found) == 1 else None)
+    if chosen not in found:
+        said = f"the task scores {', '.join(sorted(found))}"
+        raise ExperimentError(f"reading the score {chosen or 'of'} {evaluation.name}", said, "name one of them")
+    return TaskScore(name, group, _number(found[chosen], chosen))
+
+
+def _number(value: Any, name: str) -> float | None:
+    if value is None or isinstance(value, float) and math.isnan(value):
+        return None
+    if isinstance(value, str) and value in _WORDS:
+        return _WORDS[value]
+    if isinstance(value, bool | int | float):
+        return float(value)
+    do = "name a score that is a number or one of C, I, P and N"
+    raise ExperimentError(f"reading the score {name}", f"a value of {value!r}", do)
