@@ -7,6 +7,7 @@ not on the condition: so conditions are compared in pairs, and a rollout does no
 
 from interp.generation.batches import answer, generate, rollout_seed
 from interp.generation.decoding import draw
+from interp.generation.kept import keep
 from interp.generation.norms import residual_norms
 from interp.generation.rollouts import BASELINE, Condition, Request, Rollout, Sampling
 from interp.generation.window import room
@@ -20,6 +21,7 @@ __all__ = [
     "answer",
     "draw",
     "generate",
+    "keep",
     "residual_norms",
     "rollout_seed",
     "room",

@@ -5,7 +5,7 @@ the embedded model's own world, and everything that takes the one takes the othe
 """
 
 from interp.scenarios.scenes import SCENARIO, TWINS, Scene, scene
-from interp.scenarios.sets import GROUPS, Wanted, listing, parse_where, refuse_duplicates, scenarios
+from interp.scenarios.sets import GROUPS, Wanted, listing, parse_twins, parse_where, refuse_duplicates, scenarios
 from interp.scenarios.texts import fill, texts
 
 __all__ = [
@@ -16,6 +16,7 @@ __all__ = [
     "Wanted",
     "fill",
     "listing",
+    "parse_twins",
     "parse_where",
     "refuse_duplicates",
     "scenarios",

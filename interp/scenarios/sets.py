@@ -93,6 +93,13 @@ def parse_where(given: Sequence[str]) -> dict[str, tuple[str, ...]]:
     return found
 
 
+def parse_twins(family: str, text: str) -> tuple[str, ...]:
+    """Twins from text, such as `no_threat,good_news`; `all` are those that the family has."""
+    if text.strip() == "all":
+        return tuple(listing().get(family.partition(":")[0], {}).get("twins", TWINS))
+    return tuple(twin.strip().replace("_", " ") for twin in text.split(",") if twin.strip())
+
+
 def listing() -> dict[str, Any]:
     """Every family with its factors, their levels and what they mean, the twins and the templates, as plain data."""
     known = texts()

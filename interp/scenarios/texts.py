@@ -116,14 +116,12 @@ def fill(text: str, values: Mapping[str, str]) -> str:
     Raises:
         TranscriptError: a slot has no value.
     """
-
-    def value(slot: re.Match[str]) -> str:
-        if slot[1] not in values:
+    while slots := _SLOT.findall(text):
+        if lacking := [slot for slot in slots if slot not in values]:
             do = "write a slot that scenes fill"
-            raise TranscriptError(f"filling {text[:60]!r}", f"nothing fills {slot[0]}", do)
-        return fill(values[slot[1]], values)
-
-    return re.sub(" {2,}", " ", _SLOT.sub(value, text)).strip(" ")
+            raise TranscriptError(f"filling {text[:60]!r}", f"nothing fills {{{lacking[0]}}}", do)
+        text = _SLOT.sub(lambda slot: values[slot[1]], text)
+    return re.sub(" {2,}", " ", text).strip(" ")
 
 
 def _factor(name: str, row: Mapping[str, Any]) -> Factor:
@@ -138,7 +136,8 @@ def _mail(row: Mapping[str, Any]) -> Mail:
 
 
 def _tuples(row: Mapping[str, Any]) -> dict[str, Any]:
-    def tuples(value: Any) -> Any:
-        return tuple(map(tuples, value)) if isinstance(value, list) else value
+    return {key: _tuple(value) for key, value in row.items()}
 
-    return {key: tuples(value) for key, value in row.items()}
+
+def _tuple(value: Any) -> Any:
+    return tuple(map(_tuple, value)) if isinstance(value, list) else value
