@@ -7,8 +7,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 
-from interp.errors import StoreError, TranscriptError
-from interp.report import write_report, write_traces
+from interp.errors import StoreError
+from interp.report import write_report
 from interp.report.chat import SHADES, bubbles, examples
 from interp.report.folder import read_run
 from interp.report.tables import interval, key_numbers, number, p_value, points
@@ -338,16 +338,6 @@ def test_bubbles_hold_every_token_once_with_a_shade_that_follows_its_score():
     assert [bubble.generated for bubble in found] == [False, False, True]
     assert [part.name for part in found[1].parts] == ["email:1", None] and found[1].parts[1].blank
     assert "z −9.00, outside" in tokens[1].title and "within" in tokens[2].title
-
-
-def test_traces_alone_have_a_page_of_the_same_kind(tmp_path):
-    path = write_traces([token_trace("blackmail", 6.0), token_trace("twin", 0.3)], tmp_path / "new" / "trace.html")
-    found = Page(path.read_text())
-    assert SHOWN in found.text and "img" not in found.elements
-    assert "When does desperation@L2.resid_post fire?" in found.text
-    assert [attrs["id"] for attrs, _ in found.scripts if attrs.get("type")] == ["data-traces"]
-    with pytest.raises(TranscriptError, match="none were given"):
-        write_traces([], tmp_path / "none.html")
 
 
 def test_undefined_is_a_dash_and_never_a_zero():

@@ -1,6 +1,6 @@
 """The scale on which directions are read: mean and standard deviation over the tokens of benign transcripts."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 import torch
@@ -10,6 +10,7 @@ from torch import Tensor
 from interp.activations.collect import OnProgress, stream
 from interp.activations.plan import estimate
 from interp.directions import Direction
+from interp.edits import quantile_meta
 from interp.errors import DirectionError, TranscriptError
 from interp.models import Model
 from interp.sites import Site
@@ -19,18 +20,25 @@ from interp.transcripts import Transcript
 BENIGN_TOKENS = PositionRule.parse("from:1")
 """All tokens but the first of each text, which is a sink with a norm of its own."""
 
+OnProjections = Callable[[Site, Float[Tensor, "row probe"]], None]
+"""Called after every batch with a site and the lengths along its directions, in the order they were given."""
+
 
 def calibrate(
     model: Model,
     directions: Sequence[Direction],
     reference: Sequence[Transcript],
     *,
+    quantiles: bool = False,
+    batch_tokens: int = 8192,
     on_progress: OnProgress | None = None,
+    on_projections: OnProjections | None = None,
 ) -> list[Direction]:
     """The same directions, whose scores have mean 0 and standard deviation 1 over the reference's tokens.
 
     Every token but the first of each transcript counts. Only counts, means and sums of squares are kept, in float64,
-    whatever the number of transcripts. `meta` records how many tokens and transcripts set the scale.
+    whatever the number of transcripts. `meta` records how many tokens and transcripts set the scale. With `quantiles`,
+    every token's projections are kept (4 bytes each), and the directions know their quantiles too.
 
     Raises:
         DirectionError: a direction belongs to another model, or never varies over the reference.
@@ -40,11 +48,14 @@ def calibrate(
     for direction in directions:
         by_site.setdefault(direction.check(model.identity).site, []).append(direction)
     units = {site: torch.stack([d.unit for d in found]).to(model.device) for site, found in by_site.items()}
-    moments = {site: _Moments() for site in by_site}
+    moments = {site: _Moments(kept=[] if quantiles else None) for site in by_site}
     total = estimate(model, reference, tuple(by_site), BENIGN_TOKENS).tokens
-    for part in stream(model, reference, tuple(by_site), BENIGN_TOKENS):
+    for part in stream(model, reference, tuple(by_site), BENIGN_TOKENS, batch_tokens=batch_tokens):
         for site, acts in part.acts.items():
-            moments[site].update(acts.float() @ units[site].to(acts.device).T)
+            along = acts.float() @ units[site].to(acts.device).T
+            moments[site].update(along)
+            if on_projections is not None:
+                on_projections(site, along)
         if on_progress is not None:
             on_progress(part.tokens_done, total)
     scaled = {
@@ -62,6 +73,8 @@ class _Moments:
     count: int = 0
     mean: Float[Tensor, " probe"] | float = 0.0
     squares: Float[Tensor, " probe"] | float = 0.0
+    kept: list[Tensor] | None = None
+    """The projections themselves, where quantiles are wanted."""
 
     def update(self, along: Float[Tensor, "row probe"]) -> None:
         """Take in the projections of some tokens."""
@@ -70,6 +83,8 @@ class _Moments:
         step, count = mean - self.mean, self.count + n
         self.squares = self.squares + (values - mean).square().sum(0) + step.square() * self.count * n / count
         self.mean, self.count = self.mean + step * n / count, count
+        if self.kept is not None:
+            self.kept.append(values.float())
 
 
 def _scaled(direction: Direction, moments: _Moments, index: int, n_transcripts: int) -> Direction:
@@ -83,4 +98,5 @@ def _scaled(direction: Direction, moments: _Moments, index: int, n_transcripts: 
     if not deviation > 0:
         raise DirectionError(asked, "a projection that never varies", "give other benign transcripts or direction")
     meta = {"reference_tokens": moments.count, "reference_transcripts": n_transcripts}
-    return replace(direction, offset=mean, scale=deviation, meta={**direction.meta, **meta})
+    levels = {} if moments.kept is None else quantile_meta(torch.cat(moments.kept)[:, index])
+    return replace(direction, offset=mean, scale=deviation, meta={**direction.meta, **meta, **levels})

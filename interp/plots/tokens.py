@@ -11,7 +11,7 @@ import plotly.graph_objects as go
 from jaxtyping import Float
 from plotly.subplots import make_subplots
 
-from interp.plots.style import BAND_FILL, DIVERGING, DOTTED, GREY, INK, STYLES, TEMPLATE, plain
+from interp.plots.style import BAND_FILL, DIVERGING, DOTTED, GREY, INK, STYLES, TEMPLATE, plain, styles
 from interp.traces import Block, TokenTrace, running_mean
 
 _NAMED_SHARE = 0.045
@@ -23,6 +23,7 @@ def trace_figure(
 ) -> go.Figure:
     """One transcript above the other, each as a strip of coloured tokens over its lines of z.
 
+    Without `directions`, those at the first one's site, at most six, as many as there are colours and dashes.
     The lines are means over the `window` nearest tokens, with the raw scores faint behind them; the shade is
     the null band of the first direction's site, averaged over the same window. Segment borders are dotted and
     named.
@@ -31,7 +32,7 @@ def trace_figure(
     limit = colour_limit(traces)
     figure = make_subplots(rows=2 * len(traces), cols=1)
     for number, trace in enumerate(traces):
-        rows = [trace.row(name) for name in directions] if directions else list(range(len(trace.directions)))
+        rows = [trace.row(name) for name in directions] if directions else _usual(trace)
         strip, lines = 2 * number + 1, 2 * number + 2
         _strip(figure, trace, rows, strip)
         _band(figure, trace, rows[0], window, lines, first=number == 0)
@@ -46,6 +47,11 @@ def trace_figure(
         "colorbar": {"title": {"text": "z"}, "thickness": 10, "len": 0.4, "y": 1, "yanchor": "top"},
     }
     return figure.update_layout(template=TEMPLATE, coloraxis=colours, height=90 + 270 * len(traces), legend_y=1.04)
+
+
+def _usual(trace: TokenTrace) -> list[int]:
+    site = trace.directions[0].rpartition("@")[2]
+    return [row for row, key in enumerate(trace.directions) if key.rpartition("@")[2] == site][: len(STYLES)]
 
 
 def _axes(figure: go.Figure, traces: Sequence[TokenTrace], number: int, strip: int, lines: int) -> None:
@@ -125,7 +131,7 @@ def _band(figure: go.Figure, trace: TokenTrace, row: int, window: int, at: int, 
 def _lines(figure: go.Figure, trace: TokenTrace, rows: Sequence[int], window: int, at: int, *, first: bool) -> None:
     x, words = list(range(len(trace))), [plain(piece, 24) or "␣" for piece in trace.pieces]
     raw, smooth = trace.scores[rows], running_mean(trace.scores[rows], window)
-    for number, (row, (colour, dash)) in enumerate(zip(rows, STYLES * len(rows), strict=False)):
+    for number, (row, (colour, dash)) in enumerate(zip(rows, styles(len(rows)), strict=True)):
         name = plain(trace.directions[row])
         figure.add_scatter(
             x=x,

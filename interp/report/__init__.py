@@ -1,5 +1,6 @@
 """From the files of a run folder to one page that opens offline."""
 
-from interp.report.page import write_report, write_traces
+from interp.report.page import write_report
+from interp.report.viewer import named_events, write_traces
 
-__all__ = ["write_report", "write_traces"]
+__all__ = ["named_events", "write_report", "write_traces"]

@@ -4,28 +4,24 @@ Nothing in it can run but its own scripts: whatever comes out of a file is escap
 spelt, and a content security policy names the page's scripts by their hashes and allows no request.
 """
 
-import base64
-import hashlib
 import json
 from collections.abc import Mapping, Sequence
-from importlib.resources import files
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import plotly.graph_objects as go
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from interp.errors import TranscriptError
 from interp.plots import control_ranks, dose_response, doses, event_of, layer_sweep, outcome_ladder, trace_figure
 from interp.plots.tokens import colour_limit
 from interp.report import chat, tables
+from interp.report.assets import digests, environment, own
 from interp.report.folder import RunFolder, read_run
 from interp.report.tables import Table
 from interp.store import write_bytes
-from interp.traces import TokenTrace, visible
+from interp.traces import TokenTrace
 
 WINDOW = 12
 """Tokens over which the lines of a trace are averaged."""
@@ -56,21 +52,6 @@ def write_report(folder: str | Path) -> Path:
     return path
 
 
-def write_traces(traces: Sequence[TokenTrace], path: str | Path) -> Path:
-    """Write a page of token traces alone, in the manner of the report's, and return its path.
-
-    Raises:
-        TranscriptError: there is no trace.
-    """
-    if not traces:
-        raise TranscriptError("writing a page of traces", "none were given", "make one with `interp trace`")
-    title = f"When does {traces[0].directions[0]} fire?"
-    path = Path(path)
-    pictures = {"traces": _trace_picture(traces)}
-    write_bytes(path, _page("traces.html.j2", title, pictures, trace_views=_trace_views(traces)).encode())
-    return path
-
-
 def render(run: RunFolder) -> str:
     """The page of a run."""
     results = run.results
@@ -92,14 +73,14 @@ def render(run: RunFolder) -> str:
 
 
 def _page(template: str, title: str, pictures: Mapping[str, Picture], **content: Any) -> str:
-    scripts = [Markup(get_plotlyjs()), Markup(_own("page.js"))]
+    scripts = [Markup(get_plotlyjs()), Markup(own("page.js"))]
     return (
-        _environment()
+        environment()
         .get_template(template)
         .render(
             title=title,
             pictures=pictures,
-            style=Markup(_own("page.css")),
+            style=Markup(own("page.css")),
             plotly=scripts[0],
             script=scripts[1],
             policy=_policy(scripts),
@@ -110,32 +91,10 @@ def _page(template: str, title: str, pictures: Mapping[str, Picture], **content:
     )
 
 
-def _environment() -> Environment:
-    return Environment(
-        loader=PackageLoader("interp.report"),
-        autoescape=True,
-        undefined=StrictUndefined,
-        finalize=_shown,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-
-
-def _shown(value: Any) -> Any:
-    """Spell control characters in every text that a file brought; the page's own markup passes."""
-    return visible(value) if isinstance(value, str) and not isinstance(value, Markup) else value
-
-
-def _own(name: str) -> str:
-    return files("interp.report").joinpath("templates", name).read_text(encoding="utf-8")
-
-
 def _policy(scripts: list[Markup]) -> str:
     """The content security policy: these scripts, styles of the page, no request at all."""
-    digests = [base64.b64encode(hashlib.sha256(script.encode()).digest()).decode() for script in scripts]
-    allowed = " ".join(f"'sha256-{digest}'" for digest in digests)
     return (
-        f"default-src 'none'; script-src {allowed}; style-src 'unsafe-inline'; img-src data: blob:; "
+        f"default-src 'none'; script-src {digests(scripts)}; style-src 'unsafe-inline'; img-src data: blob:; "
         "base-uri 'none'; form-action 'none'"
     )
 

@@ -8,7 +8,8 @@ from urllib.parse import quote
 
 from markupsafe import Markup
 
-from interp.report.page import _environment, _own, _policy
+from interp.report.assets import environment, own
+from interp.report.page import _policy
 from interp.report.tables import DASH, interval, number, p_value
 from interp.store import write_bytes
 
@@ -58,9 +59,9 @@ def write_index(folder: Path, rows: Sequence[Mapping[str, Any]], *, root: str = 
             and `signal`.
         root: the way from there to what the rows' `folder` is relative to.
     """
-    script = Markup(_own("probes.js"))
+    script = Markup(own("probes.js"))
     page = (
-        _environment()
+        environment()
         .get_template("probes.html.j2")
         .render(
             title="Probes",
@@ -69,7 +70,7 @@ def write_index(folder: Path, rows: Sequence[Mapping[str, Any]], *, root: str = 
             lines=[line(row, root) for row in rows],
             counted=_counted(rows),
             models=len({row["model"] for row in rows}),
-            style=Markup(_own("page.css")),
+            style=Markup(own("page.css")),
             script=script,
             policy=_policy([script]),
         )
