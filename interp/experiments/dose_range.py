@@ -151,6 +151,8 @@ class Range:
                 f"Only {before:.0%} of the unedited replies are coherent, so doses were held against that, and a rate "
                 "among them supports no claim."
             )
+        if self.baseline.n * (1 - self.criteria.coherent) < 1:
+            said.append(f"With {self.baseline.n} replies a dose, a single incoherent one ends the range.")
         return tuple(said)
 
     @property
