@@ -266,7 +266,7 @@ def test_the_figure_is_drawn_from_the_table_alone_and_shows_text_as_text():
     assert "<b>now" not in str(figure.layout) and "&lt;b&gt;" in str(figure.layout)
     drawn = {line.name: list(line.y) for line in figure.data if line.hovertemplate}
     assert drawn["rollouts"] == list(found.average.mean)
-    assert found.twins is not None and drawn["benign twins"] == list(found.twins.mean)
+    assert found.twins is not None and drawn["twins"] == list(found.twins.mean)
     alone = locked(scenarios(0)).figure()
     assert [line.name for line in alone.data if line.hovertemplate] == ["rollouts"]
 

@@ -99,7 +99,7 @@ def align(traces: Iterable[TokenTrace], event: str, key: str | None, window: Win
     """
     sums, names, lacking = dict[str, _Sums](), set[str](), list[str]()
     first: TokenTrace | None = None
-    keys: tuple[str, ...] = ()
+    keys = tuple[str, ...]()
     whole = found = 0
     for trace in traces:
         rows = probe_rows(trace, key)

@@ -85,7 +85,7 @@ class WindowTest:
         where = f"offsets {self.first} to {self.last}"
         if flip.mean is None:
             return f"{where}: no scenario whose rollouts and twins both reach over all of it, so no test"
-        told = f"{where}: rollouts minus benign twins {flip.mean:+.2f} z"
+        told = f"{where}: rollouts minus twins {flip.mean:+.2f} z"
         if flip.p_value is None or flip.floor is None:
             return f"{told}, {flip.n} scenario: no test"
         if flip.interval:

@@ -27,7 +27,7 @@ def event_locked_figure(table: Mapping[str, Any]) -> go.Figure:
     figure = make_subplots(rows=rows, cols=1, shared_xaxes=True, vertical_spacing=0.12, row_heights=[0.6, 0.4][:rows])
     _random(figure, offsets, table["random"], 1)
     if twins:
-        _average(figure, offsets, twins, "benign twins", BLUE, "dash", 1)
+        _average(figure, offsets, twins, "twins", BLUE, "dash", 1)
     _average(figure, offsets, table["average"], "rollouts", VERMILLION, "solid", 1)
     if change:
         _random(figure, offsets, change["random"], 2)
