@@ -1,7 +1,9 @@
 """Directions at equal KL: the search finds the strength, keeps what it tried, and says when it cannot."""
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
@@ -9,16 +11,9 @@ import torch
 from interp.directions import Direction
 from interp.edits import Edit, place
 from interp.errors import ExperimentError
-from interp.experiments import Arm
-from interp.experiments.bank import make_bank
-from interp.experiments.equal_kl import (
-    EqualKL,
-    Evaluation,
-    at_equal_kl,
-    equal_kl_conditions,
-    strength_at_kl,
-    text_kl,
-)
+from interp.experiments import Arm, Plan, design, make_bank
+from interp.experiments.equal_kl import EqualKL, Evaluation, matched_banks, strength_at_kl, text_kl
+from interp.experiments.plan import Banked
 from interp.generation import residual_norms
 from interp.models import Model, load, pad
 from interp.organism.sets import benign_transcripts
@@ -122,26 +117,47 @@ def test_a_kl_that_falls_again_is_seen() -> None:
     assert replace(found, evaluations=tuple(reversed(tried[:2]))).monotone
 
 
-def test_directions_of_the_organism_are_compared_at_equal_kl_and_not_at_equal_norm() -> None:
+def test_directions_of_the_organism_are_compared_at_equal_kl_and_not_at_equal_norm(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """At equal norm the bank disturbs benign text unequally; at the strengths that are found, equally."""
     organism = load("organism")
     sites = (Site(1), Site(2))
     benign = benign_transcripts(2, 5)
     norms = residual_norms(organism, benign, sites)
     treatment = {site: replace(random_direction(organism, name="real"), site=site) for site in sites}
-    bank = [control.vectors for control in make_bank(treatment, n=2, seed=1)]
-    arm = Arm("add", 0.1, "resid", sites, "greater")
-    target, found = at_equal_kl(organism, arm, treatment, bank, benign, within=(0.002, 2.0), residual_norms=norms)
-    matched = equal_kl_conditions(arm, bank, found)
-    assert [one.name for one in matched] == [
+    bank = make_bank(treatment, n=2, seed=1)
+    arm = Arm("add", -0.1, "resid", sites, "less")
+    plan = Plan("q", "real", (arm, replace(arm, value=-0.05)), n_controls=2, equal_kl=True)
+    plain = design(plan, treatment, bank)
+    keep = tmp_path / "equal_kl.jsonl"
+    matched = matched_banks(organism, plan, plain, benign, norms, keep=keep)
+    assert [len(part) for part in matched.equal_kl] == [3, 0] and not matched.unreached
+    assert [one.condition.name for one in matched.equal_kl[0]] == [
         f"{arm.name} | {name} at equal KL" for name in ("random:0", "random:1", "flipped")
     ]
+    target = text_kl(organism, plain.treated[1].edits, benign, residual_norms=norms)
 
-    def spread(kls: list[float]) -> float:
+    def spread(found: Sequence[Banked]) -> float:
+        kls = [text_kl(organism, one.condition.edits, benign, residual_norms=norms) for one in found]
         return max(abs(math.log(kl / target)) for kl in kls)
 
-    equal_norm = [text_kl(organism, arm.condition("c", c).edits, benign, residual_norms=norms) for c in bank]
-    equal_kl = [text_kl(organism, one.edits, benign, residual_norms=norms) for one in matched]
-    assert spread(equal_kl) <= 0.021 < spread(equal_norm)
-    with pytest.raises(ExperimentError, match="random:0: .*; random:1: .*; flipped: "):
-        at_equal_kl(organism, arm, treatment, bank, benign, within=(0.001, 0.002), residual_norms=norms)
+    assert spread(matched.equal_kl[0]) <= 0.021 < spread(plain.banks[0])
+    monkeypatch.setattr("interp.experiments.equal_kl.strength_at_kl", None)
+    again = matched_banks(organism, plan, plain, benign, norms, keep=keep)
+    assert [one.kl for one in again.equal_kl[0]] == [one.kl for one in matched.equal_kl[0]], "kept, not searched again"
+
+
+def test_a_control_that_does_not_reach_the_kl_is_left_out_and_named(monkeypatch: pytest.MonkeyPatch) -> None:
+    organism, sites = load("organism"), (Site(1),)
+    benign = benign_transcripts(1, 5)
+    norms = residual_norms(organism, benign, sites)
+    treatment = {Site(1): random_direction(organism, name="real")}
+    plan = Plan("q", "real", (Arm("add", -0.1, "resid", sites, "less"),), n_controls=1, equal_kl=True)
+    plain = design(plan, treatment, make_bank(treatment, n=1, seed=1))
+    monkeypatch.setattr("interp.experiments.equal_kl.NEAR", (0.01, 0.02))
+    found = matched_banks(organism, plan, plain, benign, norms)
+    assert found.equal_kl == ((),) and [text.partition(" (")[0] for text in found.unreached] == [
+        one.condition.name for one in plain.banks[0]
+    ]
+    assert matched_banks(organism, replace(plan, equal_kl=False), plain, benign, norms) is plain, "control"

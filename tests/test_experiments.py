@@ -9,11 +9,26 @@ import pytest
 
 from interp.behaviour import Outcome
 from interp.directions import Direction
-from interp.errors import DirectionError, EditError, ExperimentError, StoreError
-from interp.experiments import Arm, Plan, Results, dose_arms, scaled_with_controls, steer, verdict
-from interp.experiments.plan import arms_from, conditions
-from interp.experiments.results import assemble, to_dict
-from interp.experiments.verdict import CAVEAT
+from interp.errors import DirectionError, EditError, ExperimentError, SiteError, StoreError
+from interp.experiments import (
+    Arm,
+    Circumstances,
+    Guard,
+    Plan,
+    Results,
+    announce,
+    arms_from,
+    design,
+    dose_arms,
+    make_bank,
+    parse_arm,
+    scaled_with_controls,
+    steer,
+    verdict,
+)
+from interp.experiments.results import assemble
+from interp.experiments.tables import to_dict
+from interp.experiments.verdict import WORDS, refusals
 from interp.generation import Rollout, Sampling
 from interp.models import Model
 from interp.sites import Site
@@ -23,6 +38,8 @@ from interp.testing import random_direction, small_transcripts
 from interp.transcripts import Message, Transcript
 
 SITE = Site(1)
+KEPT = {"side-effects.jsonl"}
+"""What measuring side effects leaves."""
 LOWER, RAISE = Arm("add", -1.0, "norm", (SITE,), "less"), Arm("add", 1.0, "norm", (SITE,), "greater")
 
 
@@ -37,16 +54,16 @@ def results(
     ungraded: float = 0.0,
     arms: tuple[Arm, ...] = (LOWER, RAISE),
     n: int = 30,
+    around: Circumstances | None = None,
 ) -> Results:
     """Results whose rollouts blackmail at the given rates: by arm name, for the baseline, and for every control."""
-    plan = Plan("q", "d", arms, samples=4, control_samples=4, n_controls=n_controls)
+    plan = Plan("q", "d", arms, samples=4, control_samples=4, n_controls=n_controls, kinds=("random",))
     vectors = {SITE: random_direction(model, name="d")}
-    bank = [{SITE: random_direction(model, seed=k, name=f"random:{k}")} for k in range(n_controls)]
-    treated, banked = conditions(plan, vectors, bank)
+    done = design(plan, vectors, make_bank(vectors, n=n_controls, seed=0, kinds=plan.kinds))
     rng = np.random.default_rng(0)
     noise = rng.random((n, 4))
     graded = []
-    for condition in (*treated, *banked):
+    for condition in (*done.treated, *done.banked):
         arm, _, name = condition.name.partition(" | ")
         rate = base if not name else controls if name.startswith("random") else rates[arm]
         for prompt in range(n):
@@ -66,7 +83,7 @@ def results(
                 graded.append(
                     (Rollout(transcript, str(prompt), condition.name, sample, 0, False, 1, 1), Outcome(rung, "test"))
                 )
-    return assemble(plan, "tiny", treated, banked, graded, residual_norms={SITE: 1.0}, kl={})
+    return assemble(plan, "tiny", done, graded, residual_norms={SITE: 1.0}, around=around)
 
 
 @pytest.mark.parametrize(
@@ -101,13 +118,13 @@ def test_the_word_is_what_the_numbers_allow(llama: Model, case: dict, word: str)
     assert found.word == word
     assert found.headline.lower().startswith(word.split(",")[0])
     if word != "specific suppression":
-        assert "further than any" not in found.headline and CAVEAT not in found.sentences[0]
+        assert "further than any" not in found.headline and "No control stands for" not in found.sentences[0]
 
 
 def test_every_sentence_carries_its_numbers(llama: Model) -> None:
     found = verdict(results(llama, {LOWER.name: 0.1, RAISE.name: 0.9}))
-    assert CAVEAT in found.sentences[0]
-    assert "of 120 rollouts of 30 prompts" in found.sentences[0] and "20 random directions" in found.sentences[0]
+    assert "No control stands for" in found.sentences[0] and "another emotion, or bad news" in found.sentences[0]
+    assert "of 120 rollouts of 30 prompts" in found.sentences[0] and "20 random" in found.sentences[0]
     assert "rank 1 of 21" in found.sentences[1] and "0.048" in found.sentences[1]
 
 
@@ -154,10 +171,8 @@ def test_doses_are_symmetric_about_zero() -> None:
     arms = dose_arms([0.2, 0.1], "resid", (SITE,))
     assert [arm.value for arm in arms] == [-0.2, -0.1, 0.1, 0.2]
     assert [arm.alternative for arm in arms] == ["less", "less", "greater", "greater"]
-    everything = arms_from("0.1", "resid", (SITE,), (Site(0), SITE))
+    everything = arms_from((0.1,), "resid", (SITE,), (Site(0), SITE))
     assert [arm.kind for arm in everything] == ["add", "add", "ablate", "cap"]
-    with pytest.raises(ExperimentError, match="0.1;0.2"):
-        arms_from("0.1;0.2", "resid", (SITE,), (SITE,))
 
 
 def test_a_plan_that_says_nothing_is_refused() -> None:
@@ -169,7 +184,7 @@ def test_a_plan_that_says_nothing_is_refused() -> None:
 
 
 def small_plan(**changes) -> Plan:
-    settings = dict(samples=2, n_controls=3, sampling=Sampling(max_new_tokens=6), seed=1)
+    settings = dict(samples=2, n_controls=3, kinds=("random",), sampling=Sampling(max_new_tokens=6), seed=1)
     return Plan("q", "d", (LOWER, Arm("cap", 0.0, "z", (SITE,), "less")), **(settings | changes))
 
 
@@ -195,9 +210,12 @@ def test_a_run_leaves_its_record_rows_outcomes_and_results(llama: Model, tmp_pat
     assert {path.name for path in (tmp_path / "run").iterdir()} == {
         "run.json",
         "doctor.json",
+        "plan.json",
         "rollouts.jsonl",
+        ".rollouts.jsonl.lock",
         "outcomes.jsonl",
         "results.json",
+        *KEPT,
     }
     rows = Rows(tmp_path / "run" / "rollouts.jsonl").read()
     assert len(rows) == small_plan().rollouts(3) == 3 * (3 * 2 + 2 * 3 * 1)
@@ -250,7 +268,13 @@ def test_another_experiment_in_the_same_folder_is_refused(llama: Model, tmp_path
 def test_a_zero_dose_is_the_baseline_in_every_row(llama: Model, tmp_path: Path) -> None:
     plan = small_plan()
     zero = Plan(
-        "q", "d", (Arm("ablate", 0.0, "fraction", (SITE,), "less"),), samples=2, n_controls=2, sampling=plan.sampling
+        "q",
+        "d",
+        (Arm("ablate", 0.0, "fraction", (SITE,), "less"),),
+        samples=2,
+        n_controls=2,
+        kinds=("random",),
+        sampling=plan.sampling,
     )
     found, _ = carry_out(llama, tmp_path / "run", zero)
     rows = Rows(tmp_path / "run" / "rollouts.jsonl").read()
@@ -265,8 +289,9 @@ def test_controls_have_the_norm_and_the_scale_of_the_treatment(llama: Model) -> 
     real, controls = scaled_with_controls(llama, plan, {SITE: random_direction(llama, name="d")}, small_transcripts())
     assert len(controls) == 20
     for control in controls:
-        assert control[SITE].norm == pytest.approx(real[SITE].norm, rel=1e-5)
-        assert control[SITE].scale > 0 and control[SITE].meta["reference_tokens"] == real[SITE].meta["reference_tokens"]
+        vector = control.vectors[SITE]
+        assert vector.norm == pytest.approx(real[SITE].norm, rel=1e-5)
+        assert vector.scale > 0 and vector.meta["reference_tokens"] == real[SITE].meta["reference_tokens"]
 
 
 def test_what_does_not_fit_is_refused_before_anything_runs(
@@ -282,3 +307,135 @@ def test_what_does_not_fit_is_refused_before_anything_runs(
     with pytest.raises(EditError, match="Give it in one of"):
         run({SITE: random_direction(llama)}, Plan("q", "d", (Arm("add", 1.0, "z", (SITE,), "less"),)))
     assert not (tmp_path / "run" / "rollouts.jsonl").exists()
+
+
+# -- what the words rest on
+
+
+def test_no_cause_is_named_without_the_gate(llama: Model) -> None:
+    fine = results(llama, {LOWER.name: 0.1, RAISE.name: 0.9})
+    assert not refusals(fine), "control"
+    failed = replace(fine, around=Circumstances(gate=("padding", "parity")))
+    found = verdict(failed)
+    assert found.word == "uninformative" and "the model failed padding, parity" in found.headline
+    assert "lowered" not in found.headline
+
+
+def test_no_cause_is_named_without_pairs_or_controls(llama: Model) -> None:
+    fine = results(llama, {LOWER.name: 0.1, RAISE.name: 0.9})
+    alone = replace(fine, arms=tuple(replace(arm, controls=()) for arm in fine.arms))
+    assert verdict(alone).word == "uninformative" and "there is no control" in verdict(alone).headline
+    unpaired = [
+        replace(arm, treatment=replace(arm.treatment, contrast=replace(arm.treatment.contrast, n=0)))
+        for arm in fine.arms
+        if arm.treatment.contrast
+    ]
+    assert "no rollout is paired" in verdict(replace(fine, arms=tuple(unpaired))).headline
+
+
+def test_doses_of_both_signs_that_do_the_same_are_flagged(llama: Model) -> None:
+    both = results(llama, {LOWER.name: 0.1, RAISE.name: 0.1})
+    assert both.symmetric == (LOWER,) and "moves the event the same way" in " ".join(verdict(both).sentences)
+    assert results(llama, {LOWER.name: 0.1, RAISE.name: 0.9}).symmetric == (), "control: a direction"
+    assert results(llama, {LOWER.name: 0.5, RAISE.name: 0.5}).symmetric == (), "null"
+
+
+def test_the_standing_by_kind_is_in_the_words_and_in_the_table(llama: Model) -> None:
+    fine = results(llama, {LOWER.name: 0.1, RAISE.name: 0.9})
+    (kind,) = fine.arms[0].standing.kinds
+    assert kind.kind == "random" and kind.n == 20 and kind.rank is not None and kind.rank.rank == 1
+    assert fine.arms[0].standing.separated(0.95) == ("random",)
+    assert "Paired tests part it from every control of random" in verdict(fine).sentences[1]
+    assert to_dict(fine)["arms"][0]["standing"]["kinds"][0]["rank"]["rank"] == 1
+    same = verdict(results(llama, {LOWER.name: 0.1, RAISE.name: 0.9}, controls=0.1))
+    assert "They do not part it from some control of random" in same.sentences[1] and "20 of 20" in same.headline
+
+
+def test_every_word_is_explained() -> None:
+    assert list(WORDS) == [
+        "specific suppression",
+        "suppression, not specific",
+        "disruption",
+        "no effect at this power",
+        "uninformative",
+    ]
+
+
+# -- plans that are announced
+
+
+def announced(model: Model, folder: Path, plan: Plan) -> Path:
+    vectors = {SITE: random_direction(model, name="d")}
+    how = {"benign": small_transcripts(), "folder": folder, "grader": graded_by_length}
+    return announce(model, plan, small_transcripts(), vectors, **how)
+
+
+def test_a_plan_is_announced_before_anything_is_generated(llama: Model, tmp_path: Path) -> None:
+    path = announced(llama, tmp_path / "run", small_plan())
+    row = json.loads(path.read_text())
+    assert row["hash"] == fingerprint(row["content"]) and not (tmp_path / "run" / "rollouts.jsonl").exists()
+    assert row["content"]["n"]["rollouts an arm"] == 6 and "lowers blackmail" in row["content"]["hypothesis"]
+    found, _ = carry_out(llama, tmp_path / "run", small_plan())
+    assert found.around.registration == {"hash": row["hash"], "written": row["written"]}
+    assert json.loads(path.read_text()) == row, "the plan stays as it was"
+
+
+def test_what_was_not_announced_is_refused(llama: Model, tmp_path: Path) -> None:
+    path = announced(llama, tmp_path / "run", small_plan())
+    (tmp_path / "run" / "run.json").unlink()  # even where nothing else remembers the plan
+    with pytest.raises(ExperimentError, match="announces other plan"):
+        carry_out(llama, tmp_path / "run", small_plan(samples=3))
+    (tmp_path / "run" / "run.json").unlink()
+    row = json.loads(path.read_text())
+    row["content"]["hypothesis"] = "whatever was found"
+    path.write_text(json.dumps(row))
+    with pytest.raises(ExperimentError, match="no longer what its hash"):
+        carry_out(llama, tmp_path / "run", small_plan())
+    assert not (tmp_path / "run" / "rollouts.jsonl").exists()
+
+
+# -- arms
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("cap 0.95 quantile @all less scope=generated", "cap +0.95 quantile @0,1,2,3 generated"),
+        ("mean_ablate 1 fraction @L2.attn_out less back=0.5", "mean_ablate +1 fraction @L2.attn_out and 0.5 back"),
+        ("add -0.1 resid in all @1,2 less", "add -0.1 resid in all @1,2"),
+        ("rotate -20 @-1 less when a:b >= 1 z", "rotate -20 degrees @3 when a:b >= 1 z"),
+        ("floor 1 z @0 greater", "floor +1 z @0"),
+    ],
+)
+def test_an_arm_is_read_from_a_line(text: str, name: str) -> None:
+    assert parse_arm(text, 4).name == name
+
+
+@pytest.mark.parametrize("text", ["", "push 1 norm @1 less", "add 1 norm @1", "add x norm @1 less", "cap 1 z @9 less"])
+def test_a_line_that_is_no_arm_is_refused(text: str) -> None:
+    with pytest.raises((ExperimentError, SiteError)):
+        parse_arm(text, 4)
+
+
+def test_a_total_is_shared_and_a_guard_gates(llama: Model, tmp_path: Path) -> None:
+    sites = (Site(0), SITE)
+    vectors = {site: replace(random_direction(llama, name="d"), site=site) for site in sites}
+    shared = Arm("add", -1.0, "norm", sites, "less", total=True).condition("d", vectors)
+    assert [edit.strength.value for edit in shared.edits] == [-0.5, -0.5]
+    guarded = Arm("add", -1.0, "norm", (SITE,), "less", when=Guard("e", 99.0))
+    with pytest.raises(ExperimentError, match="no vector of e"):
+        guarded.condition("d", vectors)
+    other = replace(random_direction(llama, seed=5, name="e"), scale=1.0)
+    (edit,) = guarded.condition("d", vectors, {"e": {SITE: other}}).edits
+    assert edit.when is not None and edit.when.level.value == 99.0
+
+
+def test_a_cap_at_a_benign_quantile_fires_above_it_only(llama: Model, tmp_path: Path) -> None:
+    plan = small_plan()
+    rows = {}
+    for share in (0.5, 0.999):
+        arm = Arm("cap", share, "quantile", (SITE,), "less")
+        carry_out(llama, tmp_path / str(share), replace(plan, arms=(arm,), n_controls=1))
+        found = Rows(tmp_path / str(share) / "rollouts.jsonl").read()
+        rows[share] = sum(row["changed"] for row in found if row["condition"].endswith("| d"))
+    assert rows[0.5] > rows[0.999]

@@ -1,7 +1,6 @@
 """`interp steer`: does pushing on a direction change what the model does, more than any push?"""
 
 import sys
-from functools import partial
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,8 +9,18 @@ import typer
 
 from interp.cli import options
 
+_ELSEWHERE = {
+    *("model", "dtype", "device", "device_map", "revision", "model_args", "despite_doctor"),
+    *("experiment", "run", "plan", "workspace", "dry_run", "json"),
+}
+"""Options that are no part of an experiment, and so may stand beside its file."""
+
 
 def steer(
+    context: typer.Context,
+    experiment: Annotated[
+        Path | None, typer.Argument(help="An experiment (TOML), in place of the options that describe one.")
+    ] = None,
     model: options.ModelName = "organism",
     probe: Annotated[str, typer.Option(help="A probe fitted on the model (probes/NAME/MODEL/).")] = "desperation",
     direction: Annotated[str, typer.Option(help="Which of its directions.")] = "emotion:desperate",
@@ -22,12 +31,22 @@ def steer(
             "which blackmail is neither rare nor certain."
         ),
     ] = None,
+    scenarios: Annotated[str | None, typer.Option(help="A family of interp scenarios, in place of prompts.")] = None,
     benign: Annotated[Path | None, typer.Option(help="Benign transcripts (JSONL) that set the scale.")] = None,
-    add: Annotated[str, typer.Option(help="Doses, each with both signs; empty for none.")] = "0.06,0.12",
+    add: Annotated[
+        str, typer.Option(help="Doses, each with both signs; empty for none, auto for the range of coherent ones.")
+    ] = "auto",
     unit: Annotated[str, typer.Option(help="Of the doses: resid, norm or raw.")] = "resid",
     sites: Annotated[str, typer.Option(help="Where doses are added: 1,2 or 2/3 or all.")] = "1/4,1/2,3/4",
     ablate: Annotated[bool, typer.Option(help="Also ablate the direction after every block.")] = True,
     cap: Annotated[float | None, typer.Option(help="Also cap its score at this level (z) after every block.")] = -0.5,
+    arm: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="One more edit, repeatable: 'cap 0.95 quantile @all less scope=generated', 'mean_ablate 1 fraction "
+            "@all less', 'rotate -20 degrees @2/3 less', 'add -0.1 resid in all @1,2 less when emotion:afraid >= 1 z'."
+        ),
+    ] = None,
     scope: Annotated[
         str,
         typer.Option(
@@ -47,13 +66,28 @@ def steer(
         int, typer.Option("--samples", "--epochs", help="Rollouts a prompt, under the baseline and each treatment.")
     ] = 3,
     control_samples: Annotated[int, typer.Option(help="Rollouts a prompt under each control.")] = 3,
-    controls: Annotated[int, typer.Option(help="Random directions of equal norm.")] = 20,
+    controls: Annotated[int, typer.Option(help="Controls of equal norm; the sign flip comes on top.")] = 20,
+    kinds: Annotated[
+        str,
+        typer.Option(
+            help="Kinds of controls: random, covariance, permuted, emotion, concept, remainder, flipped; default: all "
+            "that can be made."
+        ),
+    ] = "",
+    unrelated: Annotated[
+        str, typer.Option(help="Fields in meta of the probe's transcripts that have nothing to do with the concept.")
+    ] = "",
+    equal_kl: Annotated[bool, typer.Option(help="Also compare lowering doses at equal KL on benign text.")] = True,
+    calibrate: Annotated[bool, typer.Option(help="Find the range of coherent doses first.")] = True,
+    beyond_range: Annotated[bool, typer.Option("--beyond-range", help="Run doses outside that range, shaded.")] = False,
+    grader: Annotated[str, typer.Option(help="auto, grammar (the organism's) or rules.")] = "auto",
     max_new_tokens: Annotated[int | None, typer.Option(help="Longest reply; default: 128, or the task's own.")] = None,
     temperature: Annotated[
         float | None, typer.Option(help="Of sampling, 0 takes the likeliest token; default: 1, or the task's own.")
     ] = None,
     seed: Annotated[int, typer.Option(help="Of prompts, controls and rollouts.")] = 0,
     run: Annotated[str, typer.Option(help="Name of the folder in runs/.")] = "steer",
+    plan: Annotated[bool, typer.Option("--plan", help="Write the plan with its hash, and generate nothing.")] = False,
     despite_doctor: options.DespiteDoctor = False,
     dtype: options.Dtype = None,
     device: options.Device = None,
@@ -64,61 +98,117 @@ def steer(
     dry_run: options.DryRun = False,
     json: options.AsJson = False,
 ) -> None:
-    """Steer, ablate and cap along a direction, against random directions, and write a report.
+    """Steer, ablate and cap along a direction, against a bank of control directions, and write a report.
 
-    Rollouts are graded by the grammar of the organism's world; with --task, prompts and grades are the task's. A run
+    The range of coherent doses is found first; doses outside it need --beyond-range. The plan is written, with its
+    hash, before anything else is generated. Rollouts are graded by the organism's grammar or by rules; with
+    --task, prompts and grades are the task's. A run
     that was stopped goes on where it was when the same command is given again.
     """
-    from interp.experiments import Plan, arms_from
-    from interp.generation import Sampling
-    from interp.line import QUESTION, experiment, open_probe, read_benign, read_prompts
-    from interp.sites import parse_sites
+    from interp.jobs.steering import Benign, Prompts, Steering
+    from interp.line import experiment as carry_out
     from interp.store import workspace as open_workspace
 
-    alone = {"--task-arg": task_arg, "--score": score, "--beyond-window": beyond_window}
-    _refuse_together(task, {"--prompts": prompts}, alone)
-    where = open_workspace(workspace)
-    loaded = options.load_model(model, dtype, device, device_map, revision, model_args)
-    arms = arms_from(
-        add, unit, parse_sites(sites, loaded.n_layers), loaded.all_sites(), ablate=ablate, cap=cap, scope=scope
-    )
-    sampling = Sampling(128 if max_new_tokens is None else max_new_tokens, 1.0 if temperature is None else temperature)
-    question = f"Does suppressing {direction} lower what {task} counts?" if task else QUESTION
-    plan = Plan(question, direction, arms, samples, min(samples, control_samples), controls, seed, sampling)
-    calm = read_benign(benign, seed)
-    if task:
-        settings = {"max_tokens": max_new_tokens, "temperature": temperature}
-        evaluation = _evaluation(task, task_arg or [], settings, n_prompts, score, beyond_window, batch_rows)
-        on, cost = f"each of the samples of {task}", plan.rollouts(1)
-        carry_out = partial(evaluation.sweep, loaded, plan)
+    _refuse_together(task, {"--prompts": prompts}, {"--task-arg": task_arg, "--score": score})
+    if experiment is not None:
+        _refuse_beside(context)
+        asked = Steering.load(experiment)
     else:
-        asked = read_prompts(prompts, n_prompts, seed)
-        on, cost = f"{len(asked)} prompts", plan.rollouts(len(asked))
-        carry_out = partial(experiment, loaded, plan, asked)
-    if dry_run or not json:
-        longest = (
-            f"of at most {sampling.max_new_tokens} tokens"
-            if max_new_tokens is not None or not task
-            else "as long as it allows"
+        asked = Steering.of(
+            question=f"Does suppressing {direction} lower what {task} counts?" if task else Steering().question,
+            probe=probe,
+            direction=direction,
+            prompts=Prompts(path=_given(prompts), family=scenarios or "organism", n=n_prompts, seed=seed),
+            benign=Benign(path=_given(benign), family=scenarios or "organism", seed=seed),
+            doses=None if add == "auto" else _numbers(add),
+            unit=unit,
+            sites=sites,
+            ablate=ablate,
+            cap=cap,
+            arms=tuple(arm or ()),
+            scope=scope,
+            controls=controls,
+            kinds=_words(kinds) or None,
+            unrelated=_words(unrelated),
+            equal_kl=equal_kl,
+            calibrate=calibrate,
+            beyond_range=beyond_range,
+            samples=samples,
+            control_samples=control_samples,
+            max_new_tokens=128 if max_new_tokens is None else max_new_tokens,
+            temperature=1.0 if temperature is None else temperature,
+            grader=grader,
+            seed=seed,
         )
-        options.say(f"On {on}, {len(arms)} arms, {controls} controls each: {cost} rollouts {longest}.")
+    where = open_workspace(workspace)
+    if dry_run or not json:
+        options.say(_cost(asked, task, max_new_tokens))
     if dry_run:
         return
-    treatment = open_probe(where, probe, loaded, direction)
+    loaded = options.load_model(model, dtype, device, device_map, revision, model_args)
+    common = {"workspace": where, "folder": where.runs / run, "command": ("interp", *sys.argv[1:])}
     with options.stages() as tell:
-        verdict = carry_out(
-            treatment,
-            benign=calm,
-            folder=where.runs / run,
-            command=("interp", *sys.argv[1:]),
-            despite_doctor=despite_doctor,
-            on_progress=tell,
-        )
-    if json:
+        how = {"despite_doctor": despite_doctor, "on_progress": tell, **common}
+        if task:
+            settings = {"max_tokens": max_new_tokens, "temperature": temperature}
+            evaluation = _evaluation(task, task_arg or [], settings, n_prompts, score, beyond_window, batch_rows)
+            verdict = evaluation.experiment(loaded, asked, **how)
+        else:
+            verdict = carry_out(loaded, asked, only_plan=plan, **how)
+    if plan and not task:
+        options.say(f"The plan is {verdict}; the same command without --plan carries it out")
+    elif json:
         options.as_json(verdict.to_dict())
     else:
         for line in (verdict.headline, *verdict.sentences, f"The report is {where.runs / run / 'report.html'}"):
             options.say(line)
+
+
+def _cost(asked: Any, task: str | None, max_new_tokens: int | None) -> str:
+    """What it will take, said before any model is loaded."""
+    from interp.jobs.steering import LAYERS
+
+    arms = len(asked.plan_for(LAYERS).arms)
+    if task is None:
+        return asked.cost(asked.read_prompts()[0], arms)
+    rollouts = asked.plan_for(LAYERS).rollouts(1)
+    longest = "as long as it allows" if max_new_tokens is None else f"of at most {max_new_tokens} tokens"
+    return (
+        f"On each of the samples of {task}, {arms} arms, {asked.controls} controls each: {rollouts} rollouts {longest}."
+    )
+
+
+def _words(text: str) -> tuple[str, ...]:
+    return tuple(word.strip() for word in text.split(",") if word.strip())
+
+
+def _numbers(text: str) -> tuple[float, ...]:
+    from interp.errors import ExperimentError
+
+    try:
+        return tuple(float(word) for word in _words(text))
+    except ValueError as error:
+        raise ExperimentError(f"doses {text!r}", str(error), "write numbers with commas, such as 0.1,0.2") from error
+
+
+def _given(path: Path | None) -> str | None:
+    return None if path is None else str(path)
+
+
+def _refuse_beside(context: typer.Context) -> None:
+    """Refuse options that the experiment's file answers already."""
+    from interp.errors import ExperimentError
+
+    given = [
+        name
+        for name in context.params
+        if name not in _ELSEWHERE and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
+    ]
+    if given:
+        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
+        raise ExperimentError(
+            f"steering with {named}", "the experiment's file says it", "write it there, or leave it out"
+        )
 
 
 def _refuse_together(task: str | None, not_with: dict[str, Any], only_with: dict[str, Any]) -> None:

@@ -9,7 +9,7 @@ from interp.edits.edit import TOTALS, UNITS, Edit, Strength, When
 from interp.edits.moves import Along, Toward, Within, shift, toward, within
 from interp.edits.place import Gate, Placed, RowEdits, place
 from interp.edits.scope import SCOPES, Scoped, in_reply, lacks, prompt_in_scope
-from interp.edits.strength import Shift, level_of, raw_strength, shift_of, with_quantiles
+from interp.edits.strength import Shift, level_of, quantile_meta, raw_strength, shift_of, with_quantiles
 
 __all__ = [
     "SCOPES",
@@ -31,6 +31,7 @@ __all__ = [
     "level_of",
     "place",
     "prompt_in_scope",
+    "quantile_meta",
     "raw_strength",
     "shift",
     "shift_of",

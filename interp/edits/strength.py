@@ -83,10 +83,14 @@ def level_of(strength: Strength, direction: Direction) -> float:
 
 
 def with_quantiles(direction: Direction, reference: Float[Tensor, "row d_model"], **meta: Any) -> Direction:
-    """The same direction that also knows the quantiles of its projection on `reference`, so that a level can be one.
+    """The same direction that also knows the quantiles of its projection on `reference`, so that a level can be one."""
+    return replace(direction, meta={**direction.meta, **meta, **quantile_meta(direction.project(reference))})
+
+
+def quantile_meta(along: Float[Tensor, " row"]) -> dict[str, list[float]]:
+    """What a direction's `meta` keeps of the quantiles of its projections.
 
     They are kept in steps of a thousandth, between which a level is interpolated.
     """
-    along = direction.project(reference).double().cpu().numpy()
-    levels = np.quantile(along, np.linspace(0, 1, _STEPS + 1)).tolist()
-    return replace(direction, meta={**direction.meta, **meta, _QUANTILES: levels})
+    values = along.double().cpu().numpy()
+    return {_QUANTILES: np.quantile(values, np.linspace(0, 1, _STEPS + 1)).tolist()}

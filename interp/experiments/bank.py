@@ -31,6 +31,8 @@ KINDS = {
     "flipped": "a push to either side",
 }
 """Every kind of control, and the rival account of an effect that it stands for."""
+FITTED_KINDS = {"covariance", "permuted", "concept"}
+"""Kinds that need the texts that the direction was fitted on."""
 SYMMETRIC = ("ablate", "mean_ablate")
 """Kinds of edit that are the same along a direction and along its opposite."""
 

@@ -1,9 +1,11 @@
 """The strength at which a direction disturbs benign text as much as another: directions compared at equal KL."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
+from functools import partial
 from itertools import pairwise
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -11,16 +13,22 @@ import torch
 from interp.directions import Direction
 from interp.edits import Edit, lacks, place
 from interp.errors import ExperimentError
-from interp.experiments.plan import Arm
+from interp.experiments.controls import Vectors
+from interp.experiments.plan import Arm, Banked, Design, Plan
 from interp.generation import Condition
 from interp.models import Model, pad
 from interp.sites import Site
+from interp.store import Rows
 from interp.tokens import render
 from interp.transcripts import Transcript
 
 SEARCHED = ("add", "ablate", "mean_ablate")
 """Kinds of edit that do nothing at strength 0 and more from there on."""
 TOLERANCE = 0.02
+TEXTS = 4
+"""Benign texts on which controls are brought to a treatment's KL."""
+NEAR = (0.7, 2.8)
+"""Shares of a first guess between which a control's strength is searched for."""
 MOST = 40
 """Evaluations that narrow a step down."""
 _CHUNK = 64
@@ -175,45 +183,75 @@ def _step(below: Evaluation, above: Evaluation, target: float) -> float:
     return min(max(share, 0.1), 0.9)
 
 
-def at_equal_kl(
+def matched_banks(
+    model: Model,
+    plan: Plan,
+    done: Design,
+    benign: Sequence[Transcript],
+    residual_norms: Mapping[Site, float],
+    guards: Mapping[str, Vectors] | None = None,
+    *,
+    keep: Path | None = None,
+) -> Design:
+    """The design with every control of its strongest lowering addition at the treatment's KL too, where that is asked.
+
+    The KL is that of the first `TEXTS` benign transcripts. A control's strength is looked for around a first guess (the
+    KL grows with the square of a small dose); one that does not get there is left out and named. What was found is
+    added to `keep` at once, so that a search that was stopped goes on.
+    """
+    benign = benign[:TEXTS]
+    if not any(map(plan.compares_kl, plan.arms)):
+        return done
+    kept = _Kept(keep)
+    matched: list[tuple[Banked, ...]] = []
+    unreached: list[str] = []
+    for arm, condition, bank in zip(plan.arms, done.treated[1:], done.banks, strict=True):
+        found: list[Banked] = []
+        if plan.compares_kl(arm):
+            target = text_kl(model, condition.edits, benign, residual_norms=residual_norms)
+            for one in bank:
+                search = partial(_searched, model, arm, one, benign, residual_norms, target)
+                row = kept.get(one.condition.name, search)
+                if row["value"] is None:
+                    unreached.append(f"{one.condition.name} ({row['found']})")
+                    continue
+                again = replace(arm, value=row["value"]).condition(one.control.name, one.control.vectors, guards)
+                named = Condition(f"{one.condition.name} at equal KL", again.edits)
+                found.append(Banked(one.control, named, row["kl"]))
+        matched.append(tuple(found))
+    return replace(done, equal_kl=tuple(matched), unreached=tuple(unreached))
+
+
+class _Kept:
+    """Strengths that were found, by condition, in a file that a stopped search goes on from."""
+
+    def __init__(self, path: Path | None) -> None:
+        self.rows = Rows(path) if path else None
+        self.found = {row["condition"]: row for row in self.rows.read()} if self.rows else {}
+
+    def get(self, condition: str, search: Callable[[], dict[str, Any]]) -> dict[str, Any]:
+        """The row of a condition, searched for only once."""
+        if condition not in self.found:
+            self.found[condition] = {"condition": condition, **search()}
+            if self.rows:
+                self.rows.append(self.found[condition])
+        return self.found[condition]
+
+
+def _searched(
     model: Model,
     arm: Arm,
-    treatment: Mapping[Site, Direction],
-    controls: Sequence[Mapping[Site, Direction]],
+    one: Banked,
     benign: Sequence[Transcript],
-    *,
-    within: tuple[float, float],
-    residual_norms: Mapping[Site, float] | None = None,
-    tolerance: float = TOLERANCE,
-) -> tuple[float, list[EqualKL]]:
-    """The KL of the treatment under the arm, and every control's strength at that KL.
-
-    Raises:
-        ExperimentError: the treatment changes nothing, or controls do not reach its KL within the range; all are named.
-    """
-    name = treatment[arm.sites[0]].name
-    target = text_kl(model, arm.condition(name, treatment).edits, benign, residual_norms=residual_norms)
-    found: list[EqualKL] = []
-    lost: dict[str, str] = {}
-    for vectors in controls:
-        try:
-            how = {"within": within, "residual_norms": residual_norms, "tolerance": tolerance}
-            found.append(strength_at_kl(model, arm, vectors, benign, target, **how))
-        except ExperimentError as error:
-            lost[vectors[arm.sites[0]].name] = error.found
-    if lost:
-        said = "; ".join(f"{control}: {why}" for control, why in lost.items())
-        do = "widen the range, or take a dose of which the KL is in their reach"
-        raise ExperimentError(f"comparing with {arm.name} along {name} at a KL of {target:.3g}", said, do)
-    return target, found
-
-
-def equal_kl_conditions(
-    arm: Arm, controls: Sequence[Mapping[Site, Direction]], found: Sequence[EqualKL]
-) -> list[Condition]:
-    """The arm along every control at its own strength; the names say that it is at equal KL."""
-    conditions = []
-    for vectors, one in zip(controls, found, strict=True):
-        made = replace(arm, value=one.value).condition(one.direction, vectors)
-        conditions.append(Condition(f"{arm.name} | {one.direction} at equal KL", made.edits))
-    return conditions
+    residual_norms: Mapping[Site, float],
+    target: float,
+) -> dict[str, Any]:
+    """The strength of a control at a KL, or what it reached."""
+    there = text_kl(model, one.condition.edits, benign, residual_norms=residual_norms)
+    guess = arm.value * math.sqrt(target / there) if there > 0 and target > 0 else arm.value
+    how = {"within": (guess * NEAR[0], guess * NEAR[1]), "residual_norms": residual_norms}
+    try:
+        found = strength_at_kl(model, arm, one.control.vectors, benign, target, **how)
+    except ExperimentError as error:
+        return {"value": None, "kl": None, "found": error.found}
+    return {"value": found.value, "kl": found.kl, "found": None}

@@ -1,12 +1,15 @@
-"""From graded rollouts to rates, contrasts and ranks: the tables that the report and the verdict stand on."""
+"""From graded rollouts to rates, contrasts and ranks: what the report and the verdict stand on."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from interp.behaviour import Outcome, counts
 from interp.edits import raw_strength
-from interp.experiments.plan import Arm, Plan
+from interp.experiments.dose_range import Range
+from interp.experiments.plan import Arm, Banked, Design, Plan
+from interp.experiments.side_effects import SideEffects
+from interp.experiments.standing import ControlEffect, Standing, standing
 from interp.generation import Condition, Rollout
 from interp.sites import Site
 from interp.stats import (
@@ -46,6 +49,10 @@ class Cell:
     """Mean KL divergence from the unedited model on benign text, in nats a token; None where it was not measured."""
     mean_changed: float
     """How often the edit changed a token, a rollout."""
+    control: str | None = None
+    """Name of the control; None for the baseline and treatments."""
+    kind: str | None = None
+    """Its kind."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,7 @@ class ArmResult:
     arm: Arm
     treatment: Cell
     controls: tuple[Cell, ...]
+    """At equal norm."""
     rank: ControlRank | None
     """Rank of the treatment's change among the controls', over the same rollouts; None where a rate is undefined."""
     family: ControlRank | None
@@ -62,6 +70,29 @@ class ArmResult:
     that allows for having looked at several arms."""
     p_holm: float | None
     """The paired contrast's p-value, corrected over the arms of the plan."""
+    standing: Standing
+    """Rank within each kind of control, and paired tests of real minus control."""
+    equal_kl: Standing | None = None
+    """The same among controls at equal KL on benign text; None where there are none."""
+    kl_controls: tuple[Cell, ...] = ()
+    """The cells at equal KL."""
+
+
+@dataclass(frozen=True)
+class Circumstances:
+    """What a verdict must know beside the counts."""
+
+    gate: tuple[str, ...] = ()
+    """Checks of the doctor that failed."""
+    dose_range: Range | None = None
+    """Within which doses replies stay coherent; None where it was not looked for."""
+    side_effects: SideEffects | None = None
+    registration: Mapping[str, Any] | None = None
+    """Hash and time of the plan that was written before anything was generated."""
+    unreached: tuple[str, ...] = ()
+    """Controls that do not reach the KL of an arm."""
+    kl: Mapping[str, float | None] = field(default_factory=dict)
+    """On benign text, by condition."""
 
 
 @dataclass(frozen=True)
@@ -74,56 +105,99 @@ class Results:
     baseline: Cell
     arms: tuple[ArmResult, ...]
     trend: DoseTrend | None
-    """Logistic fit of the event on the dose of the additions, with prompts' groups as clusters."""
+    """Logistic fit of the event on the dose of the additions, with prompts' groups as clusters: the test for a
+    monotone trend."""
+    symmetric: tuple[Arm, ...]
+    """Additions along minus the direction whose opposite moves the event the same way, both beyond doubt: disruption
+    and not direction."""
     residual_norms: dict[Site, float]
+    around: Circumstances = Circumstances()
+
+    @property
+    def kinds(self) -> tuple[str, ...]:
+        """The kinds of controls in the bank."""
+        return tuple(dict.fromkeys(cell.kind for arm in self.arms for cell in arm.controls if cell.kind))
 
 
 def assemble(
     plan: Plan,
     model: str,
-    treated: Sequence[Condition],
-    banked: Sequence[Condition],
+    done: Design,
     graded: Graded,
     *,
     residual_norms: Mapping[Site, float],
-    kl: Mapping[str, float | None],
+    around: Circumstances | None = None,
 ) -> Results:
     """Results from graded rollouts."""
-    by_condition: dict[str, list[tuple[Rollout, Outcome]]] = {c.name: [] for c in (*treated, *banked)}
+    around = around or Circumstances()
+    rows: dict[str, list[tuple[Rollout, Outcome]]] = {c.name: [] for c in (*done.treated, *done.banked)}
     for rollout, outcome in graded:
-        by_condition[rollout.condition].append((rollout, outcome))
-    base = by_condition[treated[0].name]
+        rows[rollout.condition].append((rollout, outcome))
+    base = rows[done.treated[0].name]
 
-    def cell(condition: Condition, role: str) -> Cell:
-        rows = by_condition[condition.name]
-        contrast = None if role == "baseline" else paired(rows, base, plan)
-        cautious = paired(rows, base, plan, cautious=True) if role == "treatment" else None
-        return Cell(
-            condition.name,
-            role,
-            _edit(condition, residual_norms),
-            len(rows),
-            counts([o for _, o in rows]),
-            rate_of([o.is_rung(plan.event) for _, o in rows], plan.level),
-            rate_of([o.coherent for _, o in rows], plan.level),
-            contrast,
-            cautious,
-            kl.get(condition.name),
-            sum(r.changed for r, _ in rows) / max(1, len(rows)),
-        )
+    def cell(condition: Condition, role: str, of: Banked | None = None) -> Cell:
+        return _cell(plan, condition, role, rows[condition.name], base, residual_norms, around.kl, of)
 
-    treatments = [cell(condition, "treatment") for condition in treated[1:]]
+    treatments = [cell(condition, "treatment") for condition in done.treated[1:]]
     corrected = holm([t.contrast.p_value if t.contrast else None for t in treatments])
-    controls = [cell(condition, "control") for condition in banked]
-    banks = [tuple(controls[start : start + plan.n_controls]) for start in range(0, len(controls), plan.n_controls)]
-    changes = [_matched_change(by_condition[condition.name], base, plan) for condition in treated[1:]]
-    arms = [
-        ArmResult(arm, treatment, bank, _rank(arm, change, [bank]), _rank(arm, change, _same_way(plan, arm, banks)), p)
-        for arm, treatment, bank, change, p in zip(plan.arms, treatments, banks, changes, corrected, strict=True)
-    ]
+    banks = [tuple(cell(one.condition, "control", one) for one in bank) for bank in done.banks]
+    matched = done.equal_kl or ((),) * len(plan.arms)
+    at_kl = [tuple(cell(one.condition, "control at equal KL", one) for one in bank) for bank in matched]
+    arms = []
+    for index, arm in enumerate(plan.arms):
+        treated = _shared(rows[done.treated[index + 1].name], plan)
+        change = paired(treated, base, plan).difference
+        found = standing(change, _effects(banks[index], treated, rows, plan), alternative=arm.alternative)
+        same_kl = _effects(at_kl[index], treated, rows, plan)
+        other = standing(change, same_kl, alternative=arm.alternative) if same_kl else None
+        family = _family(arm, change, _same_way(plan, arm, banks))
+        cells = treatments[index], banks[index], found.overall, family, corrected[index]
+        arms.append(ArmResult(arm, *cells, found, other, at_kl[index]))
     n_prompts = len({rollout.prompt for rollout, _ in base})
-    trend = _trend(plan, base, treated, by_condition)
-    return Results(plan, model, n_prompts, cell(treated[0], "baseline"), tuple(arms), trend, dict(residual_norms))
+    trend = _trend(plan, base, done.treated, rows)
+    first = cell(done.treated[0], "baseline")
+    symmetric = _symmetric(arms)
+    return Results(plan, model, n_prompts, first, tuple(arms), trend, symmetric, dict(residual_norms), around)
+
+
+def _cell(
+    plan: Plan,
+    condition: Condition,
+    role: str,
+    rows: Graded,
+    base: Graded,
+    norms: Mapping[Site, float],
+    kl: Mapping[str, float | None],
+    of: Banked | None,
+) -> Cell:
+    return Cell(
+        condition.name,
+        role,
+        _edit(condition, norms),
+        len(rows),
+        counts([o for _, o in rows]),
+        rate_of([o.is_rung(plan.event) for _, o in rows], plan.level),
+        rate_of([o.coherent for _, o in rows], plan.level),
+        None if role == "baseline" else paired(rows, base, plan),
+        paired(rows, base, plan, cautious=True) if role == "treatment" else None,
+        of.kl if of is not None and of.kl is not None else kl.get(condition.name),
+        sum(r.changed for r, _ in rows) / max(1, len(rows)),
+        of and of.control.name,
+        of and of.control.kind,
+    )
+
+
+def _effects(bank: Sequence[Cell], treated: Graded, rows: Mapping[str, Graded], plan: Plan) -> list[ControlEffect]:
+    """What came of every control, and the treatment minus it over the rollouts that both have."""
+    return [
+        ControlEffect(
+            cell.control or "",
+            cell.kind or "",
+            cell.contrast.difference if cell.contrast else None,
+            paired(treated, rows[cell.condition], plan),
+        )
+        for cell in bank
+    ]
 
 
 def paired(one: Graded, other: Graded, plan: Plan, *, cautious: bool = False) -> Contrast:
@@ -143,10 +217,9 @@ def paired(one: Graded, other: Graded, plan: Plan, *, cautious: bool = False) ->
     return paired_contrast(first, second, [group for _, _, group in pairs], seed=plan.seed, level=plan.level)
 
 
-def _matched_change(treatment: Graded, base: Graded, plan: Plan) -> float | None:
-    """The treatment's change over the rollouts that the controls have too."""
-    shared = [(rollout, outcome) for rollout, outcome in treatment if rollout.sample < plan.control_samples]
-    return paired(shared, base, plan).difference
+def _shared(treatment: Graded, plan: Plan) -> Graded:
+    """The rollouts of a treatment that the controls have too."""
+    return [(rollout, outcome) for rollout, outcome in treatment if rollout.sample < plan.control_samples]
 
 
 def _same_way(plan: Plan, arm: Arm, banks: Sequence[Sequence[Cell]]) -> list[Sequence[Cell]]:
@@ -154,14 +227,33 @@ def _same_way(plan: Plan, arm: Arm, banks: Sequence[Sequence[Cell]]) -> list[Seq
     return [bank for other, bank in zip(plan.arms, banks, strict=True) if other.alternative == arm.alternative]
 
 
-def _rank(arm: Arm, change: float | None, banks: Sequence[Sequence[Cell]]) -> ControlRank | None:
+def _family(arm: Arm, change: float | None, banks: Sequence[Sequence[Cell]]) -> ControlRank | None:
     """Rank of a change among the controls, each of which enters with its furthest change over `banks`."""
-    furthest = max if arm.alternative == "greater" else min
-    changes = [[cell.contrast.difference if cell.contrast else None for cell in bank] for bank in banks]
-    if change is None or any(value is None for bank in changes for value in bank):
+    furthest: Callable[..., float] = max if arm.alternative == "greater" else min
+    changes: dict[str, list[float]] = {}
+    for cell in (cell for bank in banks for cell in bank):
+        difference = cell.contrast.difference if cell.contrast else None
+        if difference is None:
+            return None
+        changes.setdefault(cell.control or "", []).append(difference)
+    if change is None or not changes:
         return None
-    bank = [furthest(values) for values in zip(*changes, strict=True)]
-    return control_rank(change, bank, alternative="greater" if arm.alternative == "greater" else "less")
+    return control_rank(change, [furthest(values) for values in changes.values()], alternative=arm.alternative)
+
+
+def _symmetric(arms: Sequence[ArmResult]) -> tuple[Arm, ...]:
+    """The negative doses whose positive twin moves the event the same way, both intervals clear of 0."""
+    sides = {}
+    for one in arms:
+        interval = one.treatment.contrast.interval if one.treatment.contrast else None
+        if one.arm.kind == "add" and interval is not None:
+            sides[one.arm] = (interval.low > 0) - (interval.high < 0)
+    return tuple(arm for arm in sides if arm.value < 0 and sides[arm] and sides.get(mirror(arm)) == sides[arm])
+
+
+def mirror(arm: Arm) -> Arm:
+    """The same dose with the other sign, which should move the event the other way."""
+    return replace(arm, value=-arm.value, alternative="greater" if arm.alternative == "less" else "less")
 
 
 def _trend(
@@ -201,79 +293,4 @@ def _edit(condition: Condition, residual_norms: Mapping[Site, float]) -> dict[st
         "raw_strength": raw,
         "norm_strength": raw / first.direction.norm if raw is not None else None,
         "resid_strength": raw / residual_norms[first.sites[0]] if raw is not None else None,
-    }
-
-
-def _rate(rate: Rate) -> dict[str, Any]:
-    interval = rate.interval
-    return {
-        "successes": rate.successes,
-        "trials": rate.trials,
-        "ungraded": rate.ungraded,
-        "value": rate.value,
-        "low": interval and interval.low,
-        "high": interval and interval.high,
-    }
-
-
-def _contrast(contrast: Contrast | None) -> dict[str, Any] | None:
-    return contrast and {
-        "difference": contrast.difference,
-        "low": contrast.interval and contrast.interval.low,
-        "high": contrast.interval and contrast.interval.high,
-        "p_value": contrast.p_value,
-        "n": contrast.n,
-        "method": contrast.method,
-    }
-
-
-def _cell(cell: Cell, event: str) -> dict[str, Any]:
-    absent = dict.fromkeys(("kind", "direction", "strength", "unit", "scope", "raw_strength")) | {"sites": []}
-    measured = {
-        "condition": cell.condition,
-        "role": cell.role,
-        "n": cell.n,
-        "outcomes": cell.outcomes,
-        "event": event,
-        event: _rate(cell.rate),
-        "coherent": _rate(cell.coherent),
-        "contrast": _contrast(cell.contrast),
-        "cautious": _contrast(cell.cautious),
-        "kl": cell.kl,
-        "mean_changed": cell.mean_changed,
-    }
-    return absent | cell.edit | measured
-
-
-def to_dict(results: Results) -> dict[str, Any]:
-    """The JSON form that a run folder keeps and the report reads."""
-    arms = [
-        {
-            "name": result.arm.name,
-            "kind": result.arm.kind,
-            "strength": result.arm.value,
-            "unit": result.arm.unit,
-            "sites": [str(site) for site in result.arm.sites],
-            "alternative": result.arm.alternative,
-            "treatment": result.treatment.condition,
-            "controls": [cell.condition for cell in result.controls],
-            "rank": result.rank and asdict(result.rank) | {"floor": result.rank.floor},
-            "family": result.family and asdict(result.family) | {"floor": result.family.floor},
-            "p_holm": result.p_holm,
-        }
-        for result in results.arms
-    ]
-    cells = [results.baseline, *(cell for arm in results.arms for cell in (arm.treatment, *arm.controls))]
-    return {
-        "question": results.plan.question,
-        "model": results.model,
-        "n_prompts": results.n_prompts,
-        "samples": results.plan.samples,
-        "control_samples": results.plan.control_samples,
-        "direction": results.plan.direction,
-        "event": results.plan.event,
-        "cells": [_cell(cell, results.plan.event) for cell in cells],
-        "arms": arms,
-        "dose_trend": results.trend and asdict(results.trend),
-        "residual_norms": {str(site): norm for site, norm in results.residual_norms.items()},
     }

@@ -1,11 +1,13 @@
 """The experiment: baseline, treatments and their control bank, generated, graded and counted in one folder.
 
-Rollouts are written as they are made, `_WRITE_EVERY` at a time. Called again on the same folder, the experiment goes on
-where it stopped and ends with the same rows as an uninterrupted one.
+The plan is written before anything is generated. Rollouts are written as they are made, `_WRITE_EVERY` at a time.
+Called again on the same folder, the experiment goes on where it stopped and ends with the same rows as an uninterrupted
+one.
 """
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,36 +15,89 @@ import torch
 
 from interp.activations.scale import calibrate
 from interp.behaviour import Grader, Outcome, grammar
-from interp.directions import Direction, random_like
-from interp.doctor import gate
+from interp.directions import Direction
+from interp.doctor import Check, gate
 from interp.edits import lacks, place
 from interp.errors import ExperimentError
-from interp.experiments.plan import Plan, conditions
-from interp.experiments.results import Results, assemble, to_dict
+from interp.experiments.bank import Sources, make_bank
+from interp.experiments.controls import Control, Vectors
+from interp.experiments.dose_range import Range
+from interp.experiments.equal_kl import matched_banks
+from interp.experiments.plan import Design, Plan, design
+from interp.experiments.recording import Progress, begin, grade, without_reply
+from interp.experiments.registration import announced, register
+from interp.experiments.results import Circumstances, Results, assemble
+from interp.experiments.side_effects import SideEffects, measure_side_effects
+from interp.experiments.tables import to_dict
+from interp.experiments.twins import generate_twins
 from interp.experiments.verdict import Verdict, verdict
-from interp.generation import BASELINE, Condition, Rollout, generate, residual_norms
+from interp.generation import BASELINE, Condition, Rollout, keep, residual_norms
 from interp.models import Model, pad
 from interp.sites import Site
-from interp.store import Rows, RunRecord, fingerprint, write_bytes, write_json
-from interp.store.files import to_json
+from interp.store import Rows, fingerprint, write_json
 from interp.tokens import render
 from interp.transcripts import Transcript
 
-Progress = Callable[[int, int], None]
-"""Called with what is done and with the total."""
 _WRITE_EVERY = 256
 KL_TRANSCRIPTS = 8
+
+
+@dataclass(frozen=True, eq=False)
+class Around:
+    """What an experiment may have beside its plan, its prompts and its direction."""
+
+    sources: Sources | None = None
+    """What controls are made from; without them the bank has random directions and the sign flip."""
+    guards: Mapping[str, Vectors] = field(default_factory=dict)
+    """Directions that arms may be conditioned on."""
+    twins: Sequence[Transcript] = ()
+    """The prompts without their threat, for the side effects."""
+    emotions: Sequence[Direction] = ()
+    """Directions that replies are scored along, for the side effects."""
+    dose_range: Range | None = None
+    """Within which doses replies stay coherent."""
+    beyond_range: bool = False
+    """Whether doses outside of it may run; figures shade them."""
+
+    def refuse_beyond(self, plan: Plan) -> None:
+        """Refuse doses outside the range.
+
+        Raises:
+            ExperimentError: naming them.
+        """
+        known = self.dose_range
+        here = [] if known is None else [a for a in plan.arms if (a.sites, a.scope) == (known.sites, known.scope)]
+        outside = [a.name for a in here if known is not None and a.kind == "add" and not known.holds(a)]
+        if known is None or not outside or self.beyond_range:
+            return
+        raise ExperimentError(
+            f"steering with {', '.join(outside)}",
+            f"replies hold together from {known.low:g} to {known.high:g} {known.unit} only",
+            "give smaller doses, or --beyond-range to run and shade them",
+        )
+
+
+@dataclass(frozen=True, eq=False)
+class _Ready:
+    """An experiment of which all is known but its replies."""
+
+    plan: Plan
+    prompts: list[Transcript]
+    checks: Sequence[Check]
+    design: Design
+    registration: Mapping[str, Any]
 
 
 def steer(
     model: Model,
     plan: Plan,
     prompts: Sequence[Transcript],
-    treatment: Mapping[Site, Direction],
+    treatment: Vectors,
     *,
     benign: Sequence[Transcript],
     folder: Path,
     grader: Grader = grammar,
+    around: Around | None = None,
     command: Sequence[str] = ("interp", "steer"),
     despite_doctor: bool = False,
     on_progress: Progress | None = None,
@@ -51,82 +106,177 @@ def steer(
 
     `treatment` gives the direction's vector at each site. Benign transcripts set the scale of all directions, and the
     first `KL_TRANSCRIPTS` of them are what the KL divergence is measured on. Prompts end before the reply; an
-    assistant's last message is dropped. Writes `run.json`, `doctor.json`, `rollouts.jsonl`, `outcomes.jsonl` and
-    `results.json`.
+    assistant's last message is dropped. Writes `run.json`, `doctor.json`, `plan.json` (before anything is generated),
+    `rollouts.jsonl`, `outcomes.jsonl`, those of the twins, and `results.json`.
 
     Raises:
-        ExperimentError: the folder holds another experiment, or a site of the plan has no direction.
+        ExperimentError: the folder holds another experiment or another registered plan, a site of the plan has no
+            direction, or a dose lies outside the range.
         DirectionError: the direction belongs to another model.
         ModelError: the model failed a check of the doctor, and `despite_doctor` is not set.
     """
+    around = around or Around()
+    ready = _prepare(model, plan, prompts, treatment, benign, folder, grader, around, command, despite_doctor)
+    run = _Rollouts(model, ready, folder, on_progress)
+    run.add([BASELINE], plan.samples, None)
+    norms = residual_norms(model, run.spoken(), plan.sites)
+    calm = benign[:KL_TRANSCRIPTS]
+    whole = matched_banks(model, plan, ready.design, calm, norms, around.guards, keep=folder / "equal_kl.jsonl")
+    run.add(whole.treated[1:], plan.samples, norms)
+    run.add(whole.banked, plan.control_samples, norms)
+    graded = grade(sorted(run.found, key=lambda r: r.key), grader, folder)
+    effects = _side_effects(model, ready, graded, norms, benign, folder, grader, around)
+    told = Circumstances(failed_checks(ready.checks), around.dose_range, effects, ready.registration, whole.unreached)
+    return conclude(model, plan, whole, graded, norms, benign, folder, told)
+
+
+def announce(
+    model: Model,
+    plan: Plan,
+    prompts: Sequence[Transcript],
+    treatment: Vectors,
+    *,
+    benign: Sequence[Transcript],
+    folder: Path,
+    grader: Grader = grammar,
+    around: Around | None = None,
+    command: Sequence[str] = ("interp", "steer"),
+    despite_doctor: bool = False,
+) -> Path:
+    """Write the plan of what `steer` with the same arguments will do, generate nothing, and return its path.
+
+    Raises:
+        As `steer`.
+    """
+    _prepare(model, plan, prompts, treatment, benign, folder, grader, around or Around(), command, despite_doctor)
+    return announced(folder)
+
+
+def _prepare(
+    model: Model,
+    plan: Plan,
+    prompts: Sequence[Transcript],
+    treatment: Vectors,
+    benign: Sequence[Transcript],
+    folder: Path,
+    grader: Grader,
+    around: Around,
+    command: Sequence[str],
+    despite_doctor: bool,
+) -> _Ready:
+    """Everything before the first reply: checks, controls, the run's record, the registered plan."""
+    around.refuse_beyond(plan)
     checks = gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
-    treatment, bank = scaled_with_controls(model, plan, treatment, benign)
-    prompts = [without_reply(prompt) for prompt in prompts]
+    treatment, bank = scaled_with_controls(model, plan, treatment, benign, around.sources)
+    asked = [without_reply(prompt) for prompt in prompts]
+    done = design(plan, treatment, bank, around.guards)
     inputs = fingerprints(model, plan, treatment, benign) | {
-        "prompts": fingerprint([prompt.to_dict() for prompt in prompts]),
+        "prompts": fingerprint([prompt.to_dict() for prompt in asked]),
         "grader": getattr(grader, "__qualname__", type(grader).__name__),
+        "controls": fingerprint([one.to_dict() for one in bank]),
     }
-    begin(folder, inputs, command, plan.to_dict() | {"model": model.name, "prompts": len(prompts)}, plan.seed)
+    begin(folder, inputs, command, plan.to_dict() | {"model": model.name, "prompts": len(asked)}, plan.seed)
+    registration = register(folder, plan, inputs, bank, n_prompts=len(asked), dose_range=around.dose_range)
     write_json(folder / "doctor.json", [check.to_dict() for check in checks])
-    treated, banked = conditions(plan, treatment, bank)
-    rows = Rows(folder / "rollouts.jsonl")
-    rollouts = {r.key: r for r in map(Rollout.from_row, rows.read())}
-    total = plan.rollouts(len(prompts))
+    return _Ready(plan, asked, checks, done, registration)
 
-    def run(which: Sequence[Condition], samples: int, norms: Mapping[Site, float] | None) -> None:
-        found = generate(
-            model,
+
+class _Rollouts:
+    """The rollouts of a run: those that are there, and those that are made."""
+
+    def __init__(self, model: Model, ready: _Ready, folder: Path, on_progress: Progress | None) -> None:
+        self.model, self.ready, self.on_progress = model, ready, on_progress
+        self.rows, self.found = Rows(folder / "rollouts.jsonl"), list[Rollout]()
+
+    def add(self, which: Sequence[Condition], samples: int, norms: Mapping[Site, float] | None) -> None:
+        """Make what is missing, and write it as it is made."""
+        plan, prompts = self.ready.plan, self.ready.prompts
+        before, total = len(self.found), plan.rollouts(len(prompts))
+        tell = self.on_progress or (lambda *_: None)
+        how = {"seed": plan.seed, "sampling": plan.sampling, "residual_norms": norms, "batch_rows": _WRITE_EVERY}
+        self.found += keep(
+            self.model,
             prompts,
-            which,
+            self.rows,
+            conditions=which,
             samples=samples,
-            seed=plan.seed,
-            sampling=plan.sampling,
-            residual_norms=norms,
-            skip=set(rollouts),
+            on_progress=lambda done, _: tell(before + done, total),
+            **how,
         )
-        for chunk in _chunks(found, _WRITE_EVERY):
-            rows.extend(rollout.to_row() for rollout in chunk)
-            rollouts.update((rollout.key, rollout) for rollout in chunk)
-            if on_progress is not None:
-                on_progress(len(rollouts), total)
 
-    run([BASELINE], plan.samples, None)
-    spoken = [r.transcript for r in rollouts.values() if r.condition == BASELINE.name]
-    norms = residual_norms(model, sorted(spoken, key=lambda t: t.id), plan.sites)
-    run(treated[1:], plan.samples, norms)
-    run(banked, plan.control_samples, norms)
-    graded = grade(sorted(rollouts.values(), key=lambda r: r.key), grader, folder)
-    return conclude(model, plan, (treated, banked), graded, norms, benign, folder)
+    def spoken(self) -> list[Transcript]:
+        """The baseline's replies."""
+        found = [r.transcript for r in self.found if r.condition == BASELINE.name]
+        return sorted(found, key=lambda t: t.id)
+
+
+def _side_effects(
+    model: Model,
+    ready: _Ready,
+    graded: Sequence[tuple[Rollout, Outcome]],
+    norms: Mapping[Site, float],
+    benign: Sequence[Transcript],
+    folder: Path,
+    grader: Grader,
+    around: Around,
+) -> SideEffects:
+    """What the treatments do beside the event; twins are answered once a treatment."""
+    plan, treated = ready.plan, ready.design.treated
+    how = {"seed": plan.seed, "sampling": plan.sampling, "residual_norms": norms}
+    twins = [without_reply(twin) for twin in around.twins]
+    answered = generate_twins(model, twins, treated, grader=grader, folder=folder, **how) if twins else ()
+    return measure_side_effects(
+        model,
+        treated,
+        benign=benign[:KL_TRANSCRIPTS],
+        graded=graded,
+        twin_graded=answered,
+        emotions=around.emotions,
+        residual_norms=norms,
+        level=plan.level,
+        seed=plan.seed,
+        folder=folder,
+    )
+
+
+def failed_checks(checks: Sequence[Check]) -> tuple[str, ...]:
+    """Their names."""
+    return tuple(check.check for check in checks if not check.ok)
 
 
 def conclude(
     model: Model,
     plan: Plan,
-    done: tuple[Sequence[Condition], Sequence[Condition]],
+    done: Design,
     graded: Sequence[tuple[Rollout, Outcome]],
     norms: Mapping[Site, float],
     benign: Sequence[Transcript],
     folder: Path,
+    around: Circumstances | None = None,
 ) -> tuple[Results, Verdict]:
     """Results and verdict of graded rollouts under the treatments (the baseline first) and the controls.
 
     Measures the KL divergence of each treatment on benign text, and writes `results.json`.
     """
-    treated, banked = done
-    kl = {c.name: benign_kl(model, c, benign[:KL_TRANSCRIPTS], residual_norms=norms) for c in treated[1:]}
-    results = assemble(plan, model.name, treated, banked, graded, residual_norms=norms, kl=kl)
+    measured = partial(benign_kl, model, benign=benign[:KL_TRANSCRIPTS], residual_norms=norms)
+    told = replace(around or Circumstances(), kl={c.name: measured(c) for c in done.treated[1:]})
+    results = assemble(plan, model.name, done, graded, residual_norms=norms, around=told)
     words = verdict(results)
     write_json(folder / "results.json", to_dict(results) | {"verdict": words.to_dict()})
     return results, words
 
 
 def scaled_with_controls(
-    model: Model, plan: Plan, treatment: Mapping[Site, Direction], benign: Sequence[Transcript]
-) -> tuple[dict[Site, Direction], list[dict[Site, Direction]]]:
-    """The treatment, and random directions of its norm at every site of the plan, on the scale of benign tokens.
+    model: Model,
+    plan: Plan,
+    treatment: Vectors,
+    benign: Sequence[Transcript],
+    sources: Sources | None = None,
+) -> tuple[dict[Site, Direction], tuple[Control, ...]]:
+    """The treatment, and a bank of controls of its norm at every site of the plan, on the scale of benign tokens.
 
     Raises:
-        ExperimentError: a site has no direction.
+        ExperimentError: a site has no direction, or a kind of control cannot be made.
         DirectionError: the direction belongs to another model.
     """
     lacking = [str(site) for site in plan.sites if site not in treatment]
@@ -136,23 +286,14 @@ def scaled_with_controls(
             f"no vector at {', '.join(lacking)}",
             "fit the probe at every site of the plan",
         )
-    sets = [{site: treatment[site] for site in plan.sites}]
-    by_site = {site: random_like(treatment[site], plan.n_controls, seed=plan.seed + 1) for site in plan.sites}
-    sets += [{site: bank[number] for site, bank in by_site.items()} for number in range(plan.n_controls)]
-    scaled = calibrate(model, [direction for vectors in sets for direction in vectors.values()], benign)
+    real = {site: treatment[site].check(model.identity) for site in plan.sites}
+    bank = make_bank(real, sources, n=plan.n_controls, seed=plan.seed + 1, kinds=plan.kinds)
+    levels = any(arm.unit == "quantile" for arm in plan.arms)
+    every = [direction for vectors in (real, *(one.vectors for one in bank)) for direction in vectors.values()]
+    scaled = calibrate(model, every, benign, quantiles=levels)
     width = len(plan.sites)
-    real, *controls = [{d.site: d for d in scaled[start : start + width]} for start in range(0, len(scaled), width)]
-    return real, controls
-
-
-def without_reply(prompt: Transcript) -> Transcript:
-    """The transcript up to the assistant's last message."""
-    ends = prompt.messages[-1].role == "assistant"
-    return (
-        replace(prompt, messages=prompt.messages[:-1], label=None, token_ids=None, prompt_tokens=None)
-        if ends
-        else prompt
-    )
+    sets = [{d.site: d for d in scaled[start : start + width]} for start in range(0, len(scaled), width)]
+    return sets[0], tuple(replace(one, vectors=vectors) for one, vectors in zip(bank, sets[1:], strict=True))
 
 
 def fingerprints(
@@ -165,64 +306,6 @@ def fingerprints(
         "direction": fingerprint([[str(s), d.vector.numpy(), d.offset, d.scale] for s, d in treatment.items()]),
         "plan": fingerprint(plan.to_dict()),
     }
-
-
-def begin(
-    folder: Path, inputs: Mapping[str, str], command: Sequence[str], config: Mapping[str, Any], seed: int
-) -> None:
-    """Record the run, or recognise it.
-
-    Raises:
-        ExperimentError: the folder holds rollouts of another experiment, or of one whose record is gone.
-        StoreError: the record is damaged.
-    """
-    do = "give the same arguments, or another name with --run"
-    if (folder / "run.json").exists():
-        before = RunRecord.load(folder).inputs
-        changed = [key for key in inputs if before.get(key) != inputs[key]]
-        if changed:
-            raise ExperimentError(f"continuing the run in {folder.name}", f"another {', '.join(changed)}", do)
-    elif (folder / "rollouts.jsonl").exists():
-        raise ExperimentError(f"continuing the run in {folder.name}", "rollouts, but no run.json", do)
-    else:
-        folder.mkdir(parents=True, exist_ok=True)
-        RunRecord.now(command, config, {"seed": seed}, inputs).save(folder)
-
-
-def _chunks(rollouts: Iterable[Rollout], size: int) -> Iterable[list[Rollout]]:
-    chunk: list[Rollout] = []
-    for rollout in rollouts:
-        chunk.append(rollout)
-        if len(chunk) == size:
-            yield chunk
-            chunk = []
-    if chunk:
-        yield chunk
-
-
-def grade(rollouts: Sequence[Rollout], grader: Grader, folder: Path) -> list[tuple[Rollout, Outcome]]:
-    """Each rollout with its outcome; `outcomes.jsonl` is written whole, so a run can be graded again."""
-    graded = [(rollout, grader(rollout)) for rollout in rollouts]
-    write_outcomes(graded, folder)
-    return graded
-
-
-def write_outcomes(graded: Sequence[tuple[Rollout, Outcome]], folder: Path) -> None:
-    """Write `outcomes.jsonl` whole."""
-    lines = [
-        {
-            "prompt": r.prompt,
-            "condition": r.condition,
-            "sample": r.sample,
-            "outcome": o.rung,
-            "grader": o.grader,
-            "note": o.note,
-        }
-        | ({} if o.broken is None else {"broken": o.broken})
-        for r, o in graded
-    ]
-    text = "".join(to_json(line, "writing outcomes") + "\n" for line in lines)
-    write_bytes(folder / "outcomes.jsonl", text.encode())
 
 
 @torch.no_grad()

@@ -4,17 +4,22 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from interp.behaviour import EVENT, MIN_COHERENCE
-from interp.experiments.results import ArmResult, Cell, Results
+from interp.experiments.bank import KINDS, not_shown
+from interp.experiments.results import ArmResult, Cell, Results, mirror
 from interp.stats import Contrast, Rate
 
 HEADROOM = 0.05
 """A baseline this near to 0 or 1 leaves nothing to move."""
 MAX_UNGRADED = 0.05
 """Where a larger share of rollouts has no outcome, the graded ones support no claim."""
-CAVEAT = (
-    "The controls are random directions: that it is desperation, and not bad news or another emotion, is not shown by "
-    "this run."
-)
+WORDS = {
+    "specific suppression": "A lowering edit lowers the event, and further than every control does under any of them.",
+    "suppression, not specific": "A lowering edit lowers the event, but controls do too, or they are too few to tell.",
+    "disruption": "The event falls only where replies break, or under both signs of a dose.",
+    "no effect at this power": "No lowering edit changes the event beyond doubt; the intervals say what is excluded.",
+    "uninformative": "The baseline is at floor or ceiling or ungraded, or the design allows no word of cause.",
+}
+"""Every verdict, and what it means."""
 
 
 @dataclass(frozen=True)
@@ -35,15 +40,52 @@ def verdict(results: Results) -> Verdict:
 
     An arm that should lower it counts if its replies stay coherent and graded, its paired interval lies below 0
     also when every broken reply is counted as the event, and its Holm-corrected p is small. `specific suppression`
-    needs one such arm that falls further than every control under any lowering arm, with enough controls for that to
-    reach the level; without it, it is `suppression, not specific`. `disruption`: the rate falls only where replies
-    break, or the same dose with the other sign lowers it too. A baseline at floor or ceiling, or one that could not be
-    graded, is `uninformative`. Everything else is `no effect at this power`. Raising arms never decide.
+    needs one such arm that falls further than every control of every kind under any lowering arm, with enough controls
+    for that to reach the level, and further than every control at equal KL where there are any; without it, it is
+    `suppression, not specific`. `disruption`: the rate falls only where replies break, or the same dose with the other
+    sign lowers it too. A baseline at floor or ceiling, one that could not be graded, a model that failed its checks, or
+    rollouts that are not paired are `uninformative`: no cause is named.
+    Everything else is `no effect at this power`. Raising arms never decide.
     """
     word, arm = _word(results)
-    first = _baseline_sentence(results) + (f" {CAVEAT}" if word == "specific suppression" else "")
+    first = _baseline_sentence(results) + (f" {_left_open(results)}" if word == "specific suppression" else "")
     arms = [_arm_sentence(result, results) for result in results.arms]
-    return Verdict(word, _headline(word, arm, results), (first, *arms))
+    return Verdict(word, _headline(word, arm, results), (first, *arms, *_beside(results)))
+
+
+def refusals(results: Results) -> list[str]:
+    """Why this run may not say that an edit caused anything: the gate, the pairs; empty where it may."""
+    found = []
+    if results.around.gate:
+        found.append(f"the model failed {', '.join(results.around.gate)}, so that the edits may not be what they say")
+    if not any(arm.treatment.contrast and arm.treatment.contrast.n for arm in results.arms):
+        found.append("no rollout is paired with one of the unedited model")
+    if not results.kinds:
+        found.append("there is no control")
+    return found
+
+
+def _left_open(results: Results) -> str:
+    """What a specific suppression does not show."""
+    open_accounts = not_shown(results.kinds)
+    if not open_accounts:
+        return "The bank has every kind of control: what is left is that another control of its kind might do more."
+    return f"No control stands for: {'; '.join(open_accounts)}. That it is not one of these is not shown by this run."
+
+
+def _beside(results: Results) -> list[str]:
+    """What was seen beside the arms."""
+    found = []
+    if results.symmetric:
+        named = ", ".join(arm.name for arm in results.symmetric)
+        found.append(f"{named}: the same dose with the other sign moves the event the same way: disruption.")
+    effects = results.around.side_effects
+    if effects is not None and effects.worsened:
+        listed = "; ".join(f"{condition}: {measure.name}" for condition, measure in effects.worsened)
+        found.append(f"Side effects for the worse, their intervals clear of 0: {listed}.")
+    if results.around.unreached:
+        found.append(f"Left out at equal KL, which they do not reach: {', '.join(results.around.unreached)}.")
+    return found
 
 
 def lowers(result: ArmResult, level: float) -> bool:
@@ -77,12 +119,17 @@ def _sound(result: ArmResult) -> bool:
 
 
 def _specific(result: ArmResult, level: float) -> bool:
-    return result.family is not None and result.family.rank == 1 and result.family.p_value <= 1 - level
+    at_kl = result.equal_kl
+    beaten = at_kl is not None and (at_kl.overall is None or at_kl.overall.rank > 1)
+    outside = result.family is not None and result.family.rank == 1 and result.family.p_value <= 1 - level
+    return outside and not beaten
 
 
 def _word(results: Results) -> tuple[str, ArmResult | None]:
     level, base = results.plan.level, results.baseline.rate
     if base.value is None or not _graded(base) or not HEADROOM <= base.value <= 1 - HEADROOM:
+        return "uninformative", None
+    if refusals(results):
         return "uninformative", None
     lowering = [a for a in results.arms if a.arm.alternative == "less" and lowers(a, level)]
     sound = sorted((a for a in lowering if _sound(a)), key=lambda a: (not _specific(a, level), _change(a)))
@@ -95,14 +142,8 @@ def _word(results: Results) -> tuple[str, ArmResult | None]:
 
 def _mirror_lowers(result: ArmResult, results: Results) -> bool:
     """Whether the same dose with the other sign lowers the event as well, in coherent replies."""
-    arm = result.arm
-    mirror = [
-        a
-        for a in results.arms
-        if (a.arm.kind, a.arm.value, a.arm.unit, a.arm.sites, a.arm.scope)
-        == (arm.kind, -arm.value, arm.unit, arm.sites, arm.scope)
-    ]
-    return arm.kind == "add" and any(lowers(a, results.plan.level) and coherent(a.treatment) for a in mirror)
+    twins = [a for a in results.arms if a.arm == mirror(result.arm)]
+    return result.arm.kind == "add" and any(lowers(a, results.plan.level) and coherent(a.treatment) for a in twins)
 
 
 def _change(result: ArmResult) -> float:
@@ -125,9 +166,21 @@ def _headline(word: str, arm: ArmResult | None, results: Results) -> str:
     under = "the same edit" if n_arms == 1 else f"any of the {n_arms} lowering edits"
     if word == "specific suppression":
         return (
-            f"Specific suppression: {change}, further than any of {len(arm.controls)} random directions under {under}."
+            f"Specific suppression: {change}, further than any of {len(arm.controls)} controls of "
+            f"{len(results.kinds)} {'kinds' if len(results.kinds) > 1 else 'kind'} under {under}."
         )
-    return f"Suppression, not specific: {change}, but that is not further than random directions go under {under}."
+    return f"Suppression, not specific: {change}, but {_why_not_specific(arm, results)}."
+
+
+def _why_not_specific(arm: ArmResult, results: Results) -> str:
+    family, level = arm.family, results.plan.level
+    if family is None:
+        return "a control could not be counted"
+    if family.rank > 1:
+        return f"{family.rank - 1} of {len(family.controls)} controls go as far under an edit that should do the same"
+    if family.p_value > 1 - level:
+        return f"{len(family.controls)} controls are too few to say that it is this direction"
+    return "at equal KL on benign text a control goes as far"
 
 
 def _uninformative(results: Results) -> str:
@@ -135,6 +188,8 @@ def _uninformative(results: Results) -> str:
     if base.value is None or base.interval is None or not _graded(base):
         total = base.trials + base.ungraded
         return f"Uninformative: {base.ungraded} of {total} baseline rollouts could not be graded."
+    if HEADROOM <= base.value <= 1 - HEADROOM:
+        return f"Uninformative: no cause can be named, because {'; '.join(refusals(results))}."
     return (
         f"Uninformative: the unedited model {_does(results)} in {base.successes} of {base.trials} rollouts "
         f"({100 * results.plan.level:g} % interval {_percent(base.interval.low)} to {_percent(base.interval.high)}), "
@@ -159,9 +214,16 @@ def _baseline_sentence(results: Results) -> str:
     return (
         f"Unedited, the model {_does(results)} in {_percent(base.rate.value)}{spread} of {base.n} rollouts of "
         f"{_prompts(results.n_prompts)}; {_percent(base.coherent.value, 1)} of the replies are {_whole(results)}"
-        f"{meaning}, {base.rate.ungraded} ungraded. Every edit was also made with {plan.n_controls} random directions "
-        "of equal norm."
+        f"{meaning}, {base.rate.ungraded} ungraded. Every edit was also made with controls of equal norm: "
+        f"{_bank(results)}."
     )
+
+
+def _bank(results: Results) -> str:
+    """How many controls of which kind."""
+    most = max((arm.controls for arm in results.arms), key=len, default=())
+    counted = {kind: sum(cell.kind == kind for cell in most) for kind in KINDS}
+    return ", ".join(f"{n} {kind}" for kind, n in counted.items() if n)
 
 
 def _arm_sentence(result: ArmResult, results: Results) -> str:
@@ -175,14 +237,28 @@ def _arm_sentence(result: ArmResult, results: Results) -> str:
     )
     if result.rank is not None and result.family is not None:
         said += (
-            f" It is rank {result.rank.rank} of {len(result.controls) + 1} (itself and {len(result.controls)} random "
-            f"directions), p = {result.rank.p_value:.2g}; over all arms of this sign, p = {result.family.p_value:.2g}; "
+            f" It is rank {result.rank.rank} of {len(result.controls) + 1} (itself and {len(result.controls)} "
+            f"controls), p = {result.rank.p_value:.2g}; over all arms of this sign, p = {result.family.p_value:.2g}; "
             f"neither can be less than {result.rank.floor:.2g}."
         )
+        said += _kinds_sentence(result, results.plan.level)
     if not coherent(treatment):
         said += f" Fewer than {_percent(MIN_COHERENCE)} of its replies are {_whole(results)}, so it supports no claim."
     if not _graded(treatment.rate):
         said += f" {treatment.rate.ungraded} of its rollouts are ungraded, so it supports no claim."
+    return said
+
+
+def _kinds_sentence(result: ArmResult, level: float) -> str:
+    """Which kinds of controls the direction is told from in paired tests, and how it stands at equal KL."""
+    apart = result.standing.separated(level)
+    every = [one.kind for one in result.standing.kinds]
+    said = f" Paired tests part it from every control of {', '.join(apart)}." if apart else ""
+    if left := [kind for kind in every if kind not in apart]:
+        said += f" They do not part it from some control of {', '.join(left)}."
+    if result.equal_kl is not None and result.equal_kl.overall is not None:
+        rank = result.equal_kl.overall
+        said += f" At equal KL on benign text it is rank {rank.rank} of {len(rank.controls) + 1}."
     return said
 
 

@@ -20,16 +20,20 @@ from interp.behaviour import Outcome
 from interp.directions import Direction
 from interp.doctor import gate
 from interp.errors import ExperimentError
-from interp.experiments import Plan, Results, Verdict, scaled_with_controls
-from interp.experiments.plan import conditions
-from interp.experiments.run import begin, conclude, fingerprints, write_outcomes
+from interp.experiments import Around, Circumstances, Plan, Results, Verdict, design, scaled_with_controls
+from interp.experiments.equal_kl import matched_banks
+from interp.experiments.recording import begin, write_outcomes
+from interp.experiments.registration import register
+from interp.experiments.run import KL_TRANSCRIPTS, conclude, failed_checks, fingerprints
 from interp.generation import BASELINE, Condition, Rollout, residual_norms
 from interp.inspect_provider.queue import BATCH_ROWS
 from interp.inspect_provider.samples import counted_name, event_of, outcome_of, rollout_of
+from interp.jobs.steering import Steering
+from interp.line import prepare
 from interp.models import Model
 from interp.report import write_report
 from interp.sites import Site
-from interp.store import Rows, fingerprint, read_json, write_json
+from interp.store import Rows, Workspace, fingerprint, read_json, write_json
 from interp.transcripts import Transcript
 
 AT_ONCE = 8
@@ -62,9 +66,23 @@ class Evaluation:
         plain = {name: getattr(self, name) for name in ("limit", "score", "beyond_window")}
         return plain | {"task": self.name, "arguments": dict(self.arguments), "settings": dict(self.settings)}
 
-    def sweep(self, model: Model, plan: Plan, treatment: Mapping[Site, Direction], **how: Any) -> Verdict:
-        """Carry out a plan over the task, see `sweep`; the verdict alone."""
-        return sweep(model, plan, self, treatment, **how)[1]
+    def experiment(
+        self,
+        model: Model,
+        asked: Steering,
+        *,
+        workspace: Workspace,
+        folder: Path,
+        command: Sequence[str],
+        despite_doctor: bool = False,
+        on_progress: Progress | None = None,
+    ) -> Verdict:
+        """Carry out the experiment over the task, see `sweep`; the verdict alone. Doses have no range there."""
+        how: dict[str, Any] = {"despite_doctor": despite_doctor, "on_progress": on_progress}
+        gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
+        ready = prepare(model, asked, workspace=workspace, folder=folder, task=True, **how)
+        how |= {"benign": ready.benign, "folder": folder, "command": command, "around": ready.around}
+        return sweep(model, ready.plan, self, ready.treatment, **how)[1]
 
 
 def sweep(
@@ -76,6 +94,7 @@ def sweep(
     benign: Sequence[Transcript],
     folder: Path,
     command: Sequence[str] = ("interp", "steer"),
+    around: Around | None = None,
     despite_doctor: bool = False,
     on_progress: Progress | None = None,
 ) -> tuple[Results, Verdict]:
@@ -93,23 +112,29 @@ def sweep(
         ModelError: a check of the doctor failed, and `despite_doctor` is not set.
     """
     checks = gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
-    treatment, bank = scaled_with_controls(model, plan, treatment, benign)
+    around = around or Around()
+    around.refuse_beyond(plan)
+    treatment, bank = scaled_with_controls(model, plan, treatment, benign, around.sources)
     config = plan.to_dict() | {"model": model.name, "inspect": evaluation.to_dict()}
     config["sampling"] = dict(evaluation.settings) or "the task's own"
     inputs = fingerprints(model, plan, treatment, benign) | {"inspect task": fingerprint(evaluation.to_dict())}
     begin(folder, inputs, command, config, plan.seed)
+    registration = register(folder, plan, inputs, bank, n_prompts=None, dose_range=around.dose_range)
     write_json(folder / "doctor.json", [check.to_dict() for check in checks])
     reads = treatment[plan.sites[-1]]
     run = _Run(model, plan, evaluation, folder, reads, on_progress)
-    treated, banked = conditions(plan, treatment, bank)
+    done = design(plan, treatment, bank, around.guards)
     plan = run.baseline()
     spoken = [r.transcript for r, _ in run.done.values() if r.condition == BASELINE.name]
     norms = residual_norms(model, sorted(spoken, key=lambda t: t.id), plan.sites, batch_rows=8)
-    run.conditions(treated[1:], plan.samples, norms)
-    run.conditions(banked, plan.control_samples, norms)
+    calm = benign[:KL_TRANSCRIPTS]
+    done = matched_banks(model, plan, done, calm, norms, around.guards, keep=folder / "equal_kl.jsonl")
+    run.conditions(done.treated[1:], plan.samples, norms)
+    run.conditions(done.banked, plan.control_samples, norms)
     graded = _grouped([run.done[key] for key in sorted(run.done)])
     write_outcomes(graded, folder)
-    found = conclude(model, plan, (treated, banked), graded, norms, benign, folder)
+    told = Circumstances(failed_checks(checks), around.dose_range, None, registration, done.unreached)
+    found = conclude(model, plan, done, graded, norms, benign, folder, told)
     write_report(folder)
     return found
 

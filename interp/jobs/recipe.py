@@ -1,7 +1,7 @@
 """Recipes: what a probe is fitted on and how, written by a person as TOML, checked before anything runs."""
 
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -46,11 +46,13 @@ def field_value(transcript: Transcript, field: str) -> Any:
     return found
 
 
-class _Checked(BaseModel):
+class Checked(BaseModel):
+    """A form that refuses keys it does not know."""
+
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
-class Filter(_Checked):
+class Filter(Checked):
     """Which transcripts: those whose `field` is one of a list, or lies strictly above or below a number."""
 
     field: Annotated[str, Field(pattern=_FIELD)]
@@ -98,7 +100,7 @@ World = Literal["agent", "middle", "benign", "person", "bystander", "no_leverage
 """Kinds of transcripts of the embedded model's world."""
 
 
-class _Source(_Checked):
+class _Source(Checked):
     """A file beside the recipe, or `n` samples of the embedded model's world."""
 
     path: str | None = None
@@ -203,7 +205,7 @@ class Rollouts(_Source):
     """The field that replies to one prompt share; of no use where the model writes them."""
 
 
-class Judge(_Checked):
+class Judge(Checked):
     """A text-only judge at a server that speaks OpenAI's protocol."""
 
     base_url: str
@@ -222,7 +224,7 @@ Method = Literal[
 ]
 
 
-class Recipe(_Checked):
+class Recipe(Checked):
     """How a concept is probed."""
 
     name: Annotated[str, Field(pattern=r"^\w[\w.-]*$")]
@@ -281,6 +283,23 @@ class Recipe(_Checked):
         return self._folder
 
     @classmethod
+    def from_card(cls, told: Mapping[str, Any], folder: Path) -> "Recipe":
+        """The recipe that a probe's card tells of; its paths are relative to `folder`.
+
+        Raises:
+            ProbeError: it is of another version.
+        """
+        try:
+            recipe = cls.model_validate(told)
+        except ValidationError as error:
+            do = "fit the probe again"
+            raise ProbeError(
+                f"reading the recipe on the card in {folder.name}", "; ".join(faults(error)), do
+            ) from error
+        recipe._folder = folder
+        return recipe
+
+    @classmethod
     def load(cls, path: str | Path) -> "Recipe":
         """The recipe in a TOML file; paths in it are relative to the file.
 
@@ -295,7 +314,7 @@ class Recipe(_Checked):
         except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
             raise ProbeError(f"reading recipe {path.name}", f"not TOML ({error})", "mend it") from error
         except ValidationError as error:
-            raise ProbeError(f"reading recipe {path.name}", "; ".join(_faults(error)), "mend these keys") from error
+            raise ProbeError(f"reading recipe {path.name}", "; ".join(faults(error)), "mend these keys") from error
         recipe._folder = path.parent
         return recipe
 
@@ -326,7 +345,8 @@ class Recipe(_Checked):
         return [] if self.stories is None else self.stories.read(self._folder)
 
 
-def _faults(error: ValidationError) -> Iterator[str]:
+def faults(error: ValidationError) -> Iterator[str]:
+    """Every key that is missing, unknown or wrong, by its path, with why."""
     for fault in error.errors(include_url=False):
         where = ".".join(map(str, fault["loc"])) or "recipe"
         yield f"{where}: {fault['msg'].removeprefix('Value error, ')}"
