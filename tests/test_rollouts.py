@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import typer
@@ -20,7 +21,14 @@ from interp.transcripts import Transcript, read_jsonl, write_jsonl
 
 FILES = ("rollouts.jsonl", "transcripts.jsonl", "outcomes.jsonl", "summary.json")
 SAMPLING = Sampling(96, temperature=0.9, top_p=0.95)
-HOW = {"samples": 2, "seed": 3, "sampling": SAMPLING, "grader": "grammar", "batch_rows": 5, "despite_doctor": True}
+HOW: dict[str, Any] = {
+    "samples": 2,
+    "seed": 3,
+    "sampling": SAMPLING,
+    "grader": "grammar",
+    "batch_rows": 5,
+    "despite_doctor": True,
+}
 
 
 @pytest.fixture(scope="module")
@@ -96,7 +104,7 @@ def test_an_interrupt_keeps_what_was_finished(organism: Model, prompts, whole: P
 
 
 def test_more_samples_and_another_grader_generate_nothing_twice(organism: Model, prompts, tmp_path: Path) -> None:
-    few = {"folder": tmp_path, "sampling": SAMPLING, "despite_doctor": True}
+    few: dict[str, Any] = {"folder": tmp_path, "sampling": SAMPLING, "despite_doctor": True}
     ungraded = roll(organism, prompts[:3], **few)
     assert ungraded.outcomes is None and "--grader" in ungraded.sentences[1]
     assert all(one.label is None for one in read_jsonl(tmp_path / "transcripts.jsonl"))
@@ -117,7 +125,7 @@ def test_another_model_takes_written_scenarios_and_what_nobody_can_grade_is_coun
 ) -> None:
     """A random model's replies are cut; the grammar knows nothing of these scenes, the rules do."""
     asked = scenarios(Wanted("peer", n=2, twins=("no threat",)))
-    how = {"folder": tmp_path, "sampling": Sampling(3), "despite_doctor": True}
+    how: dict[str, Any] = {"folder": tmp_path, "sampling": Sampling(3), "despite_doctor": True}
     name = next((n for n, m in sorted(tiny.items()) if m.max_tokens is None or m.max_tokens > 8000), None)
     if name is None:
         with pytest.raises(ExperimentError, match="leave no room"):
