@@ -76,7 +76,7 @@ def test_the_replies_are_transcripts_that_other_commands_read(organism: Model, p
     assert told.rows == sum("<SCRATCHPAD" in one.messages[-1].content for one in found) > 10
 
 
-@pytest.mark.parametrize("kept", [0, 5, 12])
+@pytest.mark.parametrize("kept", [0, 12])
 def test_a_stopped_run_ends_with_the_same_files(organism: Model, prompts, whole: Path, tmp_path: Path, kept) -> None:
     """Stopped in the middle of a row, with some rows there."""
     folder = tmp_path / "stopped"
@@ -113,8 +113,9 @@ def test_more_samples_and_another_grader_generate_nothing_twice(organism: Model,
     assert ruled.outcomes is not None and (tmp_path / "rollouts.jsonl").read_bytes() == first
     assert roll(organism, prompts[:3], **few, samples=2).rollouts == 6
     assert (tmp_path / "rollouts.jsonl").read_bytes().startswith(first)
-    for change, found in (({"seed": 1}, "seed or sampling"), ({"sampling": Sampling(9)}, "seed or sampling")):
-        with pytest.raises(ExperimentError, match=f"another {found}"):
+    changes: list[dict[str, Any]] = [{"seed": 1}, {"sampling": Sampling(9)}]
+    for change in changes:
+        with pytest.raises(ExperimentError, match="another seed or sampling"):
             roll(organism, prompts[:3], **few | change)
     with pytest.raises(ExperimentError, match="another prompts"):
         roll(organism, prompts[:2], **few)

@@ -95,7 +95,7 @@ class Texts:
 @cache
 def texts() -> Texts:
     """The texts of the package, read once."""
-    rows = {name: tomllib.loads((files(__package__) / f"{name}.toml").read_text("utf-8")) for name in _FILES}
+    rows = {name: tomllib.loads((files("interp.scenarios") / f"{name}.toml").read_text("utf-8")) for name in _FILES}
     families, frames = rows["families"], rows["templates"]
     mails = {name: _mail(row) for name, row in families["mail"].items()}
     return Texts(
