@@ -1,18 +1,20 @@
 import json
 import re
 from dataclasses import replace
+from shutil import which
 
 import numpy as np
 import pytest
 import torch
 
 from interp.directions import ModelIdentity, random_like
-from interp.errors import DirectionError, TranscriptError
+from interp.errors import DirectionError, ProbeError, StoreError, TranscriptError
 from interp.models import pad
+from interp.plots import write_still
 from interp.sites import Site
 from interp.testing import random_direction, small_transcripts, tiny_model
 from interp.tokens import Span, render
-from interp.traces import BAND, TokenTrace, block_of, running_mean, text, trace, visible
+from interp.traces import BAND, SHADES, TokenTrace, block_of, choose, coloured, running_mean, text, trace, visible
 from interp.transcripts import Message, Transcript
 
 torch.set_num_threads(1)
@@ -230,3 +232,96 @@ def test_visible_spells_what_acts_and_leaves_language_alone():
     for fine in ("naïve\n\tcafé", "日本語", "עברית", "👩\u200d💻", "<script>"):
         assert visible(fine) == fine
     assert visible("a\u202eb\u2028c\x00\u2066") == "a⟨U+202E⟩b⟨U+2028⟩c⟨U+0000⟩⟨U+2066⟩"
+
+
+# ---- many sites, percentiles, tables, pictures
+
+
+def test_a_percentile_is_the_share_of_benign_tokens_that_score_less(model):
+    reference, subjects = list(benign()), small_transcripts()
+    found = trace(model, subjects, directions(model), reference, n_random=20)[0]
+    for row, direction in enumerate(directions(model)):
+        z = direction.calibrated(acts := activations(model, reference, direction.site)).score(acts).numpy()
+        expected = [100 * (z < score).mean() for score in found.scores[row, 1:]]
+        assert np.allclose(found.percentiles()[row, 1:], expected, atol=100 / len(z) + 1.0)
+        assert np.allclose(found.quantiles[row, [0, -1]], [z.min(), z.max()], atol=TOLERANCE)
+    assert np.isnan(found.percentiles()[:, 0]).all()
+    assert found.percentiles()[:, 1:].std() > 10, "control: tokens do differ"
+    assert replace(found, quantiles=None).percentiles() is None
+
+
+def test_many_sites_are_read_in_smaller_batches_with_the_same_scores(model, monkeypatch):
+    many = [random_direction(model, layer, name=name, seed=layer) for name in "ab" for layer in (0, 1)]
+    whole = trace(model, small_transcripts(), many, list(benign()), n_random=20)
+    monkeypatch.setattr("interp.traces.scores.HELD_BYTES", 4 * model.d_model * 2 * 30)
+    small = trace(model, small_transcripts(), many, list(benign()), n_random=20)
+    assert whole[0].directions == ("a@L0.resid_post", "a@L1.resid_post", "b@L0.resid_post", "b@L1.resid_post")
+    for name in ("scores", "low", "high", "quantiles"):
+        assert np.allclose(getattr(whole[0], name), getattr(small[0], name), atol=TOLERANCE, equal_nan=True)
+
+
+def test_a_trace_of_an_older_version_has_no_percentiles_and_reads_all_the_same(model):
+    found = trace(model, small_transcripts()[:1], directions(model), list(benign()), n_random=20)[0]
+    row = json.loads(json.dumps(found.to_dict(), allow_nan=False))
+    assert np.array_equal(TokenTrace.from_dict(row).quantiles, found.quantiles)
+    old = TokenTrace.from_dict({name: value for name, value in row.items() if name != "quantiles"})
+    assert old.quantiles is None and old.to_frame()["percentile"].isna().all()
+
+
+def test_a_table_has_a_row_for_each_direction_and_token(model):
+    found = trace(model, small_transcripts()[:1], directions(model), list(benign()), n_random=20)[0]
+    table = found.to_frame()
+    assert len(table) == len(found) * len(found.directions)
+    one = table[(table["direction"] == "d2") & (table["position"] == 5)].iloc[0]
+    low, high = found.band("d2")
+    assert one["site"] == "L2.resid_post" and one["token"] == found.pieces[5]
+    assert (one["z"], one["low"], one["high"]) == (found.scores[1, 5], low[5], high[5])
+    assert set(table["segment"].dropna()) == {b.segment for b in found.blocks if b.segment}
+    assert table.loc[table["position"] == 0, "z"].isna().all() and table["generated"].sum() == 0
+
+
+def test_a_figure_of_a_trace_shows_the_directions_of_its_first_site(model):
+    many = [random_direction(model, layer, name=name) for name in "abcdefgh" for layer in (0, 1)]
+    found = trace(model, small_transcripts()[:1], many, list(benign()), n_random=20)[0]
+    drawn = [line.name for line in found.figure(window=3).data if line.type == "scatter" and line.meta == 0]
+    assert drawn == [f"{name}@L0.resid_post, mean of 3 tokens" for name in "abcdef"]
+    drawn = [line.name for line in found.figure(["h@L1.resid_post"], window=3).data if line.customdata is not None]
+    assert drawn == ["h@L1.resid_post, mean of 3 tokens"]
+
+
+def test_colours_of_a_terminal_stand_outside_the_band_alone():
+    runs = list(coloured(example(("Hello", " Kyle", "\u202e.", " so"), (0.2, 5.0, -1.2, -2.1))))
+    assert [shade for piece, shade in runs if piece in ("Hello", " Kyle", "⟨U+202E⟩.", " so")] == [0, SHADES, -1, -2]
+    assert "Hello Kyle⟨U+202E⟩. so" in "".join(piece for piece, _ in runs)
+
+
+def test_without_a_choice_the_usual_direction_and_two_thirds_of_the_depth_come_first(model):
+    names = ["lda", "emotion:calm", "emotion:desperate"]
+    found = [replace(random_direction(model, 0, name=name), site=Site(layer)) for name in names for layer in range(40)]
+    chosen = choose(found, middle=Site(26))
+    assert (chosen[0].key, len(chosen)) == ("emotion:desperate@L26.resid_post", 3 * 12)
+    assert [d.name for d in chosen[::12]] == ["emotion:desperate", "emotion:calm", "lda"]
+    layers = sorted(d.site.layer for d in chosen[:12])
+    assert len(set(layers)) == 12 and layers[0] == 0 and max(np.diff(layers)) <= 5
+    named = choose(found, ["lda"], [Site(3), Site(1)])
+    assert [d.key for d in named] == ["lda@L3.resid_post", "lda@L1.resid_post"]
+    for words, sentence in (((["joy"], []), "no such direction"), (([], [Site(50)]), "was not fitted there")):
+        with pytest.raises(ProbeError, match=sentence):
+            choose(found, *words)
+
+
+def test_a_picture_needs_a_browser_and_says_so(tmp_path, monkeypatch):
+    figure = example(("Hello",), (0.2,)).figure()
+    with pytest.raises(StoreError, match=r"Let it end in \.png or \.svg"):
+        write_still(figure, tmp_path / "trace.gif")
+    monkeypatch.setattr("choreographer.browsers.chromium.Chromium.find_browser", lambda **_: None)
+    with pytest.raises(StoreError, match="no Chromium or Chrome here"):
+        write_still(figure, tmp_path / "trace.png")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.skipif(not any(map(which, ("chromium", "google-chrome"))), reason="no Chromium or Chrome on this machine")
+def test_a_picture_is_drawn_where_there_is_a_browser(tmp_path):
+    figure = example(("Hello", " Kyle"), (0.2, 5.0)).figure()
+    assert write_still(figure, tmp_path / "trace.png").read_bytes().startswith(b"\x89PNG")
+    assert "fear@L0.resid_post" in write_still(figure, tmp_path / "trace.svg").read_text()

@@ -73,8 +73,12 @@ def named_events(pairs: Sequence[str]) -> Mapping[str, str]:
         name, equals, rule = pair.partition("=")
         if not (name and equals and rule):
             raise TranscriptError(f"marking event {pair!r}", "it is no NAME=RULE", "write it as sent=at:send_email")
-        if not rule.startswith("regex:"):
-            PositionRule.parse(rule)
+        try:
+            re.compile(rule.removeprefix("regex:")) if rule.startswith("regex:") else PositionRule.parse(rule)
+        except re.error as error:
+            raise TranscriptError(
+                f"marking event {pair!r}", f"the pattern does not compile ({error})", "mend it"
+            ) from error
         named[name] = rule
     return named
 

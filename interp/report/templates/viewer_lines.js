@@ -1,8 +1,9 @@
 // The lines below a transcript, drawn as SVG: band, borders, events, raw and smoothed scores, cursor and selection.
 const SVG = "http://www.w3.org/2000/svg";
 const DASHES = { solid: "", dash: "7 4", dashdot: "8 3 2 3", dot: "2 3", longdash: "13 4", longdashdot: "13 3 2 3" };
-const EDGE = { left: 46, right: 10, top: 40, bottom: 22 };
-const PLOT_HEIGHT = 190;
+const EDGE = { left: 46, right: 10, top: 18, bottom: 22 };
+const EVENT_ROW = 12;
+const LINES_HEIGHT = 134;
 
 function drawn(name, className, attributes, text) {
   const made = document.createElementNS(SVG, name);
@@ -27,7 +28,10 @@ class Plot {
     this.host = host;
     this.width = Math.max(280, host.clientWidth || 900);
     this.inner = this.width - EDGE.left - EDGE.right;
-    const box = { viewBox: `0 0 ${this.width} ${PLOT_HEIGHT}`, "aria-hidden": "true" };
+    this.marks = this.eventPlaces();
+    this.top = EDGE.top + EVENT_ROW * Math.max(1, ...this.marks.map(({ row }) => row + 1));
+    this.bottom = this.top + LINES_HEIGHT;
+    const box = { viewBox: `0 0 ${this.width} ${this.bottom + EDGE.bottom}`, "aria-hidden": "true" };
     this.svg = drawn("svg", "", box);
     this.grid();
     this.bandShape();
@@ -48,7 +52,7 @@ class Plot {
 
   y(value) {
     const [low, high] = this.reach;
-    return EDGE.top + ((high - value) / (high - low)) * (PLOT_HEIGHT - EDGE.top - EDGE.bottom);
+    return this.top + ((high - value) / (high - low)) * LINES_HEIGHT;
   }
 
   // The token below a point of the page.
@@ -65,7 +69,6 @@ class Plot {
   }
 
   grid() {
-    const bottom = PLOT_HEIGHT - EDGE.bottom;
     for (const value of ticks(...this.reach, 4)) {
       const y = this.y(value);
       this.add("line", value === 0 ? "s-zero" : "s-grid", { x1: EDGE.left, x2: this.width - EDGE.right, y1: y, y2: y });
@@ -74,10 +77,10 @@ class Plot {
     }
     for (const value of ticks(...this.range, this.width / 90).filter(Number.isInteger)) {
       const text = String(value).replace("-", "−");
-      this.add("text", "", { x: this.x(value + this.anchor), y: bottom + 15, "text-anchor": "middle" }, text);
+      this.add("text", "", { x: this.x(value + this.anchor), y: this.bottom + 15, "text-anchor": "middle" }, text);
     }
     this.add("text", "s-title", { x: EDGE.left, y: 11 }, this.title);
-    this.add("text", "", { x: 2, y: EDGE.top - 6 }, this.unit);
+    this.add("text", "", { x: 2, y: this.top - 6 }, this.unit);
   }
 
   ends() {
@@ -129,36 +132,46 @@ class Plot {
     for (const [, role, , label, start, stop] of this.trace.blocks) {
       if (role === null || stop < from || start > to) continue;
       const x = this.x(start - 0.5);
-      if (start >= from) this.add("line", "s-border", { x1: x, x2: x, y1: EDGE.top, y2: PLOT_HEIGHT - EDGE.bottom });
+      if (start >= from) this.add("line", "s-border", { x1: x, x2: x, y1: this.top, y2: this.bottom });
       const left = Math.max(x, EDGE.left);
       const room = Math.floor((this.x(Math.min(stop - 0.5, to)) - left - 4) / 5.8);
       const name = label || role;
       if (room >= Math.min(name.length, 6)) {
         const shown = name.length > room ? name.slice(0, room - 1) + "…" : name;
-        this.add("text", "", { x: left + 3, y: PLOT_HEIGHT - EDGE.bottom - 5 }, shown);
+        this.add("text", "", { x: left + 3, y: this.bottom - 5 }, shown);
       }
     }
   }
 
-  eventMarks() {
+  // Where the names of events stand: each in the lowest row in which no other is in its way.
+  eventPlaces() {
     const [from, to] = this.ends();
-    const taken = [-1e9, -1e9];
-    for (const [name, position] of this.trace.events) {
-      if (position < from || position > to) continue;
-      const x = this.x(position);
-      const width = name.length * 6.1 + 8;
-      const row = taken[0] <= x ? 0 : taken[1] <= x ? 1 : 0;
-      const flip = x + width > this.width;
-      taken[row] = Math.max(taken[row], x + width);
-      const y = EDGE.top - 4 - 12 * row;
-      this.add("line", "s-eventline", { x1: x, x2: x, y1: y - 9, y2: PLOT_HEIGHT - EDGE.bottom });
+    const rows = [];
+    return this.trace.events
+      .filter(([, position]) => from <= position && position <= to)
+      .map(([name, position]) => {
+        const x = this.x(position);
+        const width = name.length * 6.4 + 8;
+        const flip = x + width > this.width;
+        const [left, right] = flip ? [x - width, x] : [x, x + width];
+        let row = rows.findIndex((taken) => taken.every(([start, stop]) => right < start || stop < left));
+        if (row < 0) row = rows.push([]) - 1;
+        rows[row].push([left, right]);
+        return { name, x, flip, row };
+      });
+  }
+
+  eventMarks() {
+    for (const { name, x, flip, row } of this.marks) {
+      const y = this.top - 4 - EVENT_ROW * row;
+      this.add("line", "s-eventline", { x1: x, x2: x, y1: y - 9, y2: this.bottom });
       this.add("text", "s-event", { x: x + (flip ? -4 : 4), y, "text-anchor": flip ? "end" : "start" }, name);
     }
   }
 
   // What moves: tokens in sight, selection, cursor.
   overlay({ view, brush, cursor }) {
-    const [top, bottom] = [EDGE.top, PLOT_HEIGHT - EDGE.bottom];
+    const { top, bottom } = this;
     const inside = (x) => Math.max(EDGE.left, Math.min(this.width - EDGE.right, x));
     const box = (className, [first, last]) => {
       const [left, right] = [inside(this.x(first - 0.5)), inside(this.x(last + 0.5))];
