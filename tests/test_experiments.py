@@ -38,7 +38,7 @@ from interp.testing import random_direction, small_transcripts
 from interp.transcripts import Message, Transcript
 
 SITE = Site(1)
-KEPT = {"side-effects.jsonl"}
+KEPT = {"side_effects.jsonl"}
 """What measuring side effects leaves."""
 LOWER, RAISE = Arm("add", -1.0, "norm", (SITE,), "less"), Arm("add", 1.0, "norm", (SITE,), "greater")
 
@@ -376,7 +376,7 @@ def test_a_plan_is_announced_before_anything_is_generated(llama: Model, tmp_path
     assert row["hash"] == fingerprint(row["content"]) and not (tmp_path / "run" / "rollouts.jsonl").exists()
     assert row["content"]["n"]["rollouts an arm"] == 6 and "lowers blackmail" in row["content"]["hypothesis"]
     found, _ = carry_out(llama, tmp_path / "run", small_plan())
-    assert found.around.registration == {"hash": row["hash"], "written": row["written"]}
+    assert found.around.registration == row["hash"]
     assert json.loads(path.read_text()) == row, "the plan stays as it was"
 
 

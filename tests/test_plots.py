@@ -115,10 +115,10 @@ def test_the_dose_axis_is_symmetric_about_zero_and_names_its_unit():
 
 
 def test_the_band_runs_from_the_lowest_to_the_highest_control_and_closes_on_the_baseline():
-    band, dots = named(dose_response(results()), "random")
+    band, dots = named(dose_response(results()), "control")
     edges = {x: sorted(y for at, y in zip(band.x, band.y, strict=True) if at == x) for x in set(band.x)}
     assert edges[-1] == [0.48, 0.53] and edges[0] == [0.5, 0.5]
-    assert len(dots.x) == 9 and "3 random" in band.name
+    assert len(dots.x) == 9 and "3 controls" in band.name
 
 
 def test_incoherent_doses_are_shaded_and_hollow_and_coherent_ones_are_not():
@@ -154,7 +154,7 @@ def test_each_arm_stands_beside_its_own_controls_with_its_rank():
     figure = control_ranks(results())
     real = named(figure, "the direction")
     assert np.allclose([d.x[0] for d in real], [-0.4, -0.3, 0.3])
-    assert [len(d.x) for d in named(figure, "random")] == [3, 3, 3]
+    assert [len(d.x) for d in named(figure, "control")] == [3, 3, 3]
     assert [note.text for note in figure.layout.annotations] == ["rank 1 of 4, p = 0.250"] * 3
     assert np.allclose(real[0].error_x.array, 0.1)
 

@@ -8,8 +8,9 @@ import numpy as np
 import pytest
 
 from interp.errors import StoreError
+from interp.experiments.side_effects import SHARE
 from interp.report import write_report
-from interp.report.chat import SHADES, bubbles, examples
+from interp.report.chat import examples
 from interp.report.folder import read_run
 from interp.report.tables import interval, key_numbers, number, p_value, points
 from interp.tokens import Span
@@ -217,11 +218,11 @@ def test_hostile_text_is_shown_as_text_wherever_it_came_from(folder):
     found = page(folder)
     assert "img" not in found.elements and "evil.example" not in "".join(v or "" for _, v in found.attributes)
     assert not [name for name, _ in found.attributes if name.startswith("on")]
-    assert len([text for attrs, text in found.scripts if attrs.get("type") != "application/json"]) == 2
+    assert len([text for attrs, text in found.scripts if attrs.get("type") != "application/json"]) == 3
     for place in ("Does it? ", "Arm ", "prompt ", "says ", "note "):  # question, verdict, prompt, reply, grader's note
         assert place + SHOWN in found.text
     assert found.text.count(SHOWN) >= 12  # also the tokens, the doctor, the probe and the command
-    assert not {"\u202e", "\u2028"} & set(write_report(folder).read_text().replace(found.scripts[-2][1], ""))
+    assert not {"\u202e", "\u2028"} & set(write_report(folder).read_text().replace(found.scripts[-3][1], ""))
 
 
 def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_asked_for(folder):
@@ -239,8 +240,8 @@ def test_only_the_pages_own_scripts_may_run_and_nothing_may_be_asked_for(folder)
 
 def test_the_figures_data_are_json_and_plotly_is_there_once(folder):
     found = page(folder)
-    figures = {attrs["id"]: json.loads(text) for attrs, text in found.scripts if attrs.get("type")}
-    assert set(figures) == {"data-doses", "data-sweep", "data-traces", "data-ranks", "data-outcomes"}
+    figures = {attrs["id"]: json.loads(text) for attrs, text in found.scripts if "id" in attrs}
+    assert set(figures) == {"data-doses", "data-sweep", "data-ranks", "data-outcomes"}
     assert all(figure["data"] for figure in figures.values())
     assert sum("plotly.js v" in text for _, text in found.scripts) == 1
 
@@ -270,7 +271,7 @@ def test_the_same_files_give_the_same_bytes_and_nothing_else_is_written(folder):
     ("name", "sentence"),
     [
         ("probe.json", "interp probe"),
-        ("traces.json", "interp trace"),
+        ("traces.json", "Make token scores with interp trace"),
         ("doctor.json", "interp doctor"),
         ("run.json", "seeds are unknown"),
         ("rollouts.jsonl", "replies cannot be shown"),
@@ -328,18 +329,6 @@ def test_examples_show_one_prompt_and_noise_under_several_conditions_where_outco
     ]
 
 
-def test_bubbles_hold_every_token_once_with_a_shade_that_follows_its_score():
-    trace = token_trace("x", 3.0)
-    found = bubbles(trace, limit=6.0)
-    tokens = [token for bubble in found for part in bubble.parts for token in part.tokens]
-    assert [token.text for token in tokens] == list(trace.pieces)
-    assert [token.shade for token in tokens] == [None, -SHADES, 0, 0, 4, 2]
-    assert [bubble.role for bubble in found] == [None, "user", "assistant"]
-    assert [bubble.generated for bubble in found] == [False, False, True]
-    assert [part.name for part in found[1].parts] == ["email:1", None] and found[1].parts[1].blank
-    assert "z −9.00, outside" in tokens[1].title and "within" in tokens[2].title
-
-
 def test_undefined_is_a_dash_and_never_a_zero():
     assert interval(None, 1.0) == points(None) == p_value(None) == number(None) == "–"
     assert (points(-0.123), points(0.0), p_value(0.0), p_value(0.04)) == ("−12", "+0", "< 0.001", "0.040")
@@ -347,7 +336,33 @@ def test_undefined_is_a_dash_and_never_a_zero():
 
 def test_tables_and_transcripts_are_reachable_by_keyboard_and_named(folder):
     html = write_report(folder).read_text()
-    assert html.count('class="transcript" tabindex="0" role="region" aria-label=') == 2
+    assert html.count('class="viewer" data-viewer role="group" aria-label=') == 1
     assert html.count('class="scroll" tabindex="0"') == html.count("<table>")
-    assert html.count('role="img" aria-label=') == 5
+    assert html.count('role="img" aria-label=') == 4
     assert '<html lang="en">' in html and "prefers-color-scheme: dark" in html and "@media print" in html
+
+
+def test_kinds_side_effects_and_the_plan_are_shown(folder):
+    text = write_report(folder).read_text()
+    assert "Side effects were not measured" in text and "was not announced" in text, "control"
+    rank = {"rank": 1, "percentile": 12.5}
+    kind = {"kind": "emotion", "n": 4, "rank": rank, "nearest": "emotion:sad", "difference": -0.07, "p_holm": 0.031}
+    change = {"difference": -0.25, "interval": {"low": -0.4, "high": -0.1}}
+    lost = {"name": "resistance", "on": "task", "unit": SHARE, "value": 0.5, "worsened": True, "change": change}
+    found = results() | {
+        "kinds": ["random", "emotion"],
+        "not_shown": ["anything that the model has a direction for"],
+        "side_effects": {"level": 0.95, "conditions": [{"condition": "add", "measures": [lost]}]},
+        "registration": "abc",
+    }
+    found["arms"][0] |= {"standing": {"kinds": [kind]}, "equal_kl": {"kinds": [kind | {"kind": "covariance"}]}}
+    (folder / "results.json").write_text(json.dumps(found))
+    content = {"hypothesis": f"it lowers {HOSTILE}", "n": {"prompts": 3}}
+    (folder / "plan.json").write_text(json.dumps({"hash": "abc", "written": "2026-01-01", "content": content}))
+    text = write_report(folder).read_text()
+    for said in ("emotion:sad", "covariance", "1 of 5", "0.031", "resistance", "−25", "−40 to −10", "2026-01-01"):
+        assert said in text, said
+    assert "the run carried out this plan" in text and "anything that the model has a direction for" in text
+    assert HOSTILE not in text
+    (folder / "plan.json").write_text(json.dumps({"hash": "other", "written": "2026-01-01", "content": content}))
+    assert "names another plan" in write_report(folder).read_text()

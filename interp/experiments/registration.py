@@ -30,8 +30,8 @@ def register(
     *,
     n_prompts: int | None,
     dose_range: Range | None = None,
-) -> dict[str, Any]:
-    """Write `plan.json`, or recognise the one that is there; returns its hash and when it was written.
+) -> str:
+    """Write `plan.json` with the time, or recognise the one that is there; returns the plan's hash.
 
     `n_prompts` is None where a task brings them.
 
@@ -51,7 +51,7 @@ def register(
         parts = [key for key in content if row["content"].get(key) != content[key]]
         do = "carry out the plan that was announced, or take another name with --run"
         raise ExperimentError(f"going by {path.name} of {folder.name}", f"it announces other {', '.join(parts)}", do)
-    return {"hash": named, "written": row["written"]}
+    return named
 
 
 def _content(

@@ -87,8 +87,8 @@ class Circumstances:
     dose_range: Range | None = None
     """Within which doses replies stay coherent; None where it was not looked for."""
     side_effects: SideEffects | None = None
-    registration: Mapping[str, Any] | None = None
-    """Hash and time of the plan that was written before anything was generated."""
+    registration: str | None = None
+    """Hash of the plan that was written before anything was generated."""
     unreached: tuple[str, ...] = ()
     """Controls that do not reach the KL of an arm."""
     kl: Mapping[str, float | None] = field(default_factory=dict)

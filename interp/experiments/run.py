@@ -85,7 +85,7 @@ class _Ready:
     prompts: list[Transcript]
     checks: Sequence[Check]
     design: Design
-    registration: Mapping[str, Any]
+    registration: str
 
 
 def steer(

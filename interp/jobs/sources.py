@@ -78,12 +78,17 @@ def _is_other(key: str, emotion: str) -> bool:
 
 
 def _concept(whole: Mapping[str, Vectors], name: str) -> tuple[dict[str, Vectors], list[str]]:
-    """The first other direction of the concept that takes something out of the direction, and leaves something."""
+    """The first other direction of the concept that takes something out of the direction, and leaves something.
+
+    Contrasts with the same emotion come first, then what was learnt from transcripts.
+    """
     treatment, told = whole[name], list[str]()
-    for other in (key for key in FITTED if key in whole and key != name):
+    emotion = name.removeprefix(PREFIX).partition("-")[0]
+    contrasts = [key for key in whole if key.startswith(PREFIX) and not _is_other(key, emotion)]
+    for other in (key for key in (*contrasts, *FITTED) if key in whole and key != name):
         try:
             remainder_control(treatment, {other: whole[other]})
-            return {other: whole[other]}, []
+            return {other: whole[other]}, []  # what was told of those before it does not matter any more
         except ExperimentError as error:
             told.append(str(error))
     return {}, told[:1]

@@ -1,4 +1,4 @@
-"""What the arms of an experiment did: their ranks among random directions, and every outcome."""
+"""What the arms of an experiment did: their ranks among controls, and every outcome."""
 
 from collections.abc import Iterable, Mapping
 from typing import Any
@@ -27,7 +27,7 @@ _FRAME = {"line": {"color": ORANGE, "width": 2}}
 
 
 def control_ranks(results: Mapping[str, Any]) -> go.Figure:
-    """Each arm's change of the event's rate (diamond, with its interval) beside those of its random controls.
+    """Each arm's change of the event's rate (diamond, with its interval) beside those of its controls.
 
     An arm whose rank is undefined has no points, and says so. The row of a dose outside the calibrated range is shaded,
     if the results hold a range.
@@ -80,7 +80,7 @@ def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any], *, first: bool)
         x=changes,
         y=spread,
         mode="markers",
-        name="one random direction",
+        name="one control",
         showlegend=first,
         marker={"color": GREY, "size": 6, "opacity": 0.55},
         text=[plain(name) for name in arm["controls"]],
@@ -123,7 +123,7 @@ def _rank_text(rank: Mapping[str, Any] | None) -> str:
 def outcome_ladder(results: Mapping[str, Any]) -> go.Figure:
     """What became of the replies in each condition: stacked shares, worst outcome first.
 
-    Below each arm stand the pooled replies under its random directions. Rows of doses outside the calibrated range are
+    Below each arm stand the pooled replies under its controls. Rows of doses outside the calibrated range are
     framed, if the results hold a range.
     """
     rows, event = outcome_rows(results), event_of(results)
@@ -174,7 +174,7 @@ def _own(rows: list[tuple[str, dict[str, int]]]) -> list[bool]:
     return [not name.startswith(_POOLED) for name, _ in rows]
 
 
-_POOLED = "its random directions"
+_POOLED = "its controls"
 
 
 def outcome_rows(results: Mapping[str, Any]) -> list[tuple[str, dict[str, int]]]:

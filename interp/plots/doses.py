@@ -1,4 +1,4 @@
-"""Dose and response: what adding a direction does to the rate of an event, beside random directions."""
+"""Dose and response: what adding a direction does to the rate of an event, beside controls."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
@@ -81,7 +81,7 @@ def is_beyond(results: Mapping[str, Any], cell: Mapping[str, Any]) -> bool:
 def dose_response(results: Mapping[str, Any]) -> go.Figure:
     """The event's rate against the strength of an added direction, coherence below it on the same axis.
 
-    Points carry Wilson intervals; zero strength is the baseline. Every random direction is a faint dot, and
+    Points carry Wilson intervals; zero strength is the baseline. Every control is a faint dot, and
     the band runs from the lowest to the highest of them. Doses with fewer than `MIN_COHERENCE` coherent replies
     are shaded and hollow: a rate among broken replies is no behaviour. What lies outside the calibrated range is shaded
     in another colour, if the results hold one. There is one column for each unit.
@@ -121,7 +121,7 @@ def _with_zero(cells: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | Non
 def _control_band(
     figure: go.Figure, bank: Sequence[Mapping[str, Any]], zero: Mapping[str, Any] | None, column: int
 ) -> None:
-    """The range of the random directions at each strength, closed on the baseline."""
+    """The range of the controls at each strength, closed on the baseline."""
     at: dict[float, list[float]] = {}
     for cell in bank:
         if (rate := paired_rate(cell, zero)) is not None:
@@ -141,7 +141,7 @@ def _control_band(
         mode="lines",
         hoverinfo="skip",
         legendgroup="controls",
-        name=f"range of {n} random directions",
+        name=f"range of {n} controls",
         showlegend=column == 1,
         row=1,
         col=column,
@@ -171,7 +171,7 @@ def _control_dots(
         legendgroup="controls",
         text=[_dose_text(cell) for cell in bank],
         hovertemplate="%{text}<extra></extra>",
-        name="one random direction",
+        name="one control",
         showlegend=False,
         row=1,
         col=column,

@@ -1,75 +1,12 @@
-"""Transcripts as chat: bubbles of coloured tokens, and replies side by side."""
+"""Replies to one prompt under several conditions, side by side."""
 
-import math
 from collections.abc import Mapping, Sequence
-from itertools import groupby
 from typing import Any, NamedTuple
 
 from interp.generation import Rollout
 from interp.plots import baseline
 from interp.report.folder import RunFolder
 from interp.report.tables import outermost
-from interp.traces import Block, TokenTrace
-
-SHADES = 8
-"""How many steps of colour a token may take on either side of zero."""
-
-
-class Token(NamedTuple):
-    """One token: its shade from -`SHADES` to `SHADES` (None without a score), and what hovering says."""
-
-    position: int
-    text: str
-    shade: int | None
-    title: str
-
-
-class Part(NamedTuple):
-    """A named segment of a message, or the text around segments (name None)."""
-
-    name: str | None
-    tokens: tuple[Token, ...]
-
-    @property
-    def blank(self) -> bool:
-        """Whether it is white space between segments."""
-        return self.name is None and not "".join(token.text for token in self.tokens).strip()
-
-
-class Bubble(NamedTuple):
-    """One message; role None for the template's own tokens between messages."""
-
-    role: str | None
-    generated: bool
-    parts: tuple[Part, ...]
-
-
-def bubbles(trace: TokenTrace, limit: float, direction: str | None = None) -> list[Bubble]:
-    """The transcript with every token coloured by the score of one direction; full colour at |z| = `limit`."""
-    row = trace.row(direction)
-    found = []
-    for message, blocks in groupby(trace.blocks, key=lambda block: (block.message, block.role)):
-        parts = tuple(_part(trace, row, block, limit) for block in blocks)
-        generated = parts[0].tokens[0].position >= trace.prompt_tokens
-        found.append(Bubble(message[1], generated, parts))
-    return found
-
-
-def _part(trace: TokenTrace, row: int, block: Block, limit: float) -> Part:
-    low, high = trace.band(trace.directions[row])
-    tokens = []
-    for position in range(block.start, block.stop):
-        z = float(trace.scores[row, position])
-        if math.isnan(z):
-            tokens.append(Token(position, trace.pieces[position], None, f"token {position}: no score"))
-            continue
-        inside = "within" if low[position] <= z <= high[position] else "outside"
-        title = (
-            f"token {position}, z {z:+.2f}, {inside} the random band ({low[position]:+.1f} to {high[position]:+.1f})"
-        )
-        shade = round(max(-1.0, min(1.0, z / limit)) * SHADES)
-        tokens.append(Token(position, trace.pieces[position], shade, title.replace("-", "−")))
-    return Part(block.segment, tuple(tokens))
 
 
 class Reply(NamedTuple):
@@ -95,7 +32,7 @@ class Example(NamedTuple):
 def examples(run: RunFolder, count: int = 3) -> list[Example]:
     """Prompts at which the conditions of the first screen differ most in outcome, with the sample that shows it.
 
-    Shown are the baseline, the arms with the largest fall and rise of the event, and one random direction.
+    Shown are the baseline, the arms with the largest fall and rise of the event, and one control.
     """
     chosen = _shown_conditions(run.results)
     by_noise: dict[tuple[str, int], dict[str, Rollout]] = {}

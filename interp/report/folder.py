@@ -21,6 +21,8 @@ class RunFolder:
     results: Mapping[str, Any]
     record: Mapping[str, Any] | None
     """`run.json`: command, configuration, seeds, versions."""
+    plan: Mapping[str, Any] | None
+    """`plan.json`: what was announced before anything was generated."""
     probe: Mapping[str, Any] | None
     traces: tuple[TokenTrace, ...]
     checks: tuple[Mapping[str, Any], ...] | None
@@ -57,6 +59,7 @@ def read_run(folder: Path) -> RunFolder:
         folder.name,
         results,
         _optional(folder, "run.json"),
+        _optional(folder, "plan.json"),
         _optional(folder, "probe.json"),
         traces,
         None if checks is None else tuple(checks),

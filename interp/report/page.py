@@ -5,7 +5,7 @@ spelt, and a content security policy names the page's scripts by their hashes an
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,17 +14,15 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from interp.plots import control_ranks, dose_response, doses, event_of, layer_sweep, outcome_ladder, trace_figure
-from interp.plots.tokens import colour_limit
+from interp.plots import control_ranks, dose_response, doses, event_of, layer_sweep, outcome_ladder
 from interp.report import chat, tables
 from interp.report.assets import digests, environment, own
 from interp.report.folder import RunFolder, read_run
 from interp.report.tables import Table
+from interp.report.viewer import data
+from interp.report.viewer import script as viewer_script
 from interp.store import write_bytes
 from interp.traces import TokenTrace
-
-WINDOW = 12
-"""Tokens over which the lines of a trace are averaged."""
 
 
 class Picture(NamedTuple):
@@ -66,26 +64,30 @@ def render(run: RunFolder) -> str:
         numbers=tables.key_numbers(results),
         controls=tables.conditions(results, "control"),
         conditions=tables.conditions(results),
+        standings=tables.standings(results),
+        side_effects=tables.side_effects(results),
+        planned=tables.pretty(run.plan and run.plan["content"]),
         examples=chat.examples(run),
         record=tables.pretty(run.record),
-        trace_views=_trace_views(run.traces),
+        trace_views=[_trace_view(trace) for trace in run.traces],
+        trace_data=data(run.traces) if run.traces else None,
     )
 
 
 def _page(template: str, title: str, pictures: Mapping[str, Picture], **content: Any) -> str:
-    scripts = [Markup(get_plotlyjs()), Markup(own("page.js"))]
+    code = viewer_script() if content.get("trace_data") else None
+    scripts = [Markup(get_plotlyjs()), own("page.js"), *([code] if code else [])]
     return (
         environment()
         .get_template(template)
         .render(
             title=title,
             pictures=pictures,
-            style=Markup(own("page.css")),
+            style=own("page.css") + (own("viewer.css") if code else ""),
             plotly=scripts[0],
             script=scripts[1],
+            viewer_code=code,
             policy=_policy(scripts),
-            window=WINDOW,
-            shades=chat.SHADES,
             **content,
         )
     )
@@ -109,8 +111,6 @@ def _pictures(run: RunFolder) -> dict[str, Picture]:
         found["ranks"] = _picture("ranks", control_ranks(results), tables.ranks(results))
     if run.probe is not None and run.probe["rows"]:
         found["sweep"] = _picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
-    if run.traces:
-        found["traces"] = _trace_picture(run.traces)
     return found
 
 
@@ -119,20 +119,5 @@ def _picture(name: str, figure: go.Figure, table: Table) -> Picture:
     return Picture(name, htmlsafe_json_dumps(content), int(figure.layout.height), table)
 
 
-def _trace_picture(traces: Sequence[TokenTrace]) -> Picture:
-    """The lines; their tables stand below each transcript."""
-    return _picture("traces", trace_figure(traces, window=WINDOW), Table((), ()))
-
-
-def _trace_views(traces: Sequence[TokenTrace]) -> list[dict[str, Any]]:
-    limit = colour_limit(traces)
-    return [
-        {
-            "trace": trace,
-            "bubbles": chat.bubbles(trace, limit),
-            "limit": limit,
-            "segments": tables.segments(trace),
-            "strongest": tables.strongest(trace),
-        }
-        for trace in traces
-    ]
+def _trace_view(trace: TokenTrace) -> dict[str, Any]:
+    return {"trace": trace, "segments": tables.segments(trace), "strongest": tables.strongest(trace)}

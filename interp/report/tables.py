@@ -76,7 +76,7 @@ def _arm_figure(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> Figure:
     spread = "" if contrast is None else f" (95 % interval {points(contrast['low'])} to {points(contrast['high'])})"
     note = (
         f"{points(rank['real'])} points against the baseline{spread}; rank {rank['rank']} of "
-        f"{len(rank['controls']) + 1} with its random directions; {_replies(cell)}"
+        f"{len(rank['controls']) + 1} with its controls; {_replies(cell)}"
     )
     return _rate_figure(arm["name"], cell, note)
 
@@ -103,7 +103,8 @@ def conditions(results: Mapping[str, Any], role: str | None = None) -> Table:
         "Ungraded",
         "KL",
     )
-    wanted = [cell for cell in results["cells"] if cell["role"] == role or (not role and cell["role"] != "control")]
+    own = ("baseline", "treatment")
+    wanted = [c for c in results["cells"] if (c["role"].startswith(role) if role else c["role"] in own)]
     return Table(head, tuple(_condition(cell) for cell in wanted))
 
 
@@ -127,13 +128,13 @@ def _condition(cell: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def ranks(results: Mapping[str, Any]) -> Table:
-    """Where each arm stands among its random directions."""
+    """Where each arm stands among its control directions."""
     head = (
         "Arm",
         "Tested",
         "Change",
-        "Random, lowest",
-        "Random, highest",
+        "Controls, lowest",
+        "Controls, highest",
         "Rank",
         "p",
         "Smallest p possible",
@@ -158,6 +159,59 @@ def _rank(arm: Mapping[str, Any]) -> tuple[str, ...]:
         p_value(rank["floor"]),
         holm,
     )
+
+
+def standings(results: Mapping[str, Any]) -> Table | None:
+    """Each arm within every kind of control, at equal norm and at equal KL; None in results of an older version."""
+    head = (
+        "Arm",
+        "Kind of control",
+        "At equal",
+        "n",
+        "Rank",
+        "Percentile",
+        "Nearest",
+        "Real minus nearest",
+        "p (Holm)",
+    )
+    rows = [
+        (arm["name"], one["kind"], at, str(one["n"]), *_kind(one))
+        for arm in results["arms"]
+        for at, found in (("norm", arm.get("standing")), ("KL", arm.get("equal_kl")))
+        for one in (found or {"kinds": []})["kinds"]
+    ]
+    return Table(head, tuple(rows)) if rows else None
+
+
+def _kind(one: Mapping[str, Any]) -> tuple[str, ...]:
+    rank = one["rank"]
+    placed = (DASH, DASH) if rank is None else (f"{rank['rank']} of {one['n'] + 1}", number(rank["percentile"], ".0f"))
+    return (*placed, one["nearest"] or DASH, points(one["difference"]), p_value(one["p_holm"]))
+
+
+def side_effects(results: Mapping[str, Any]) -> Table | None:
+    """Every side effect under every condition, with its change; None where they were not measured."""
+    found = results.get("side_effects")
+    if not found:
+        return None
+    head = ("Condition", "Measure", "On", "Value", "Change", "Interval", "For the worse")
+    rows = [(c["condition"], *_measure(one)) for c in found["conditions"] for one in c["measures"]]
+    return Table(head, tuple(rows))
+
+
+def _measure(one: Mapping[str, Any]) -> tuple[str, ...]:
+    def told(value: float | None) -> str:
+        return percent(value) if one["unit"] == "share" else number(value, ".3g")
+
+    def moved(value: float | None) -> str:
+        return points(value) if one["unit"] == "share" else number(value, "+.3g")
+
+    change = one["change"] or {}
+    bounds = change.get("interval")
+    interval = DASH if not bounds else f"{moved(bounds['low'])} to {moved(bounds['high'])}"
+    worse = DASH if one["worsened"] is None else "yes" if one["worsened"] else "not shown"
+    value = f"{told(one['value'])}{'' if one['unit'] == 'rate' else ' ' + one['unit']}"
+    return one["name"], one["on"], value, moved(change.get("difference")), interval, worse
 
 
 def outcomes(results: Mapping[str, Any]) -> Table:
