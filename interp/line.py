@@ -39,7 +39,7 @@ DIRECTION = "emotion:desperate"
 """The direction under test: fitted on stories alone, so that nothing of the behaviour went into it."""
 SEED = 7
 RANGE_PROMPTS, RANGE_ROLLOUTS = 24, 48
-"""On so many of the prompts, and so many rollouts a dose, the range of doses is found; of few, one broken one is too many."""
+"""On so many prompts, and so many rollouts a dose, the range is found: of few, one broken one would be too many."""
 UNRELATED = ("firm", "decider")
 """Fields of the embedded world's transcripts that have nothing to do with desperation."""
 
@@ -165,11 +165,13 @@ def prepare(
         ExperimentError: replies to the prompts could not be graded, or an arm is none.
         StoreError, DirectionError, ProbeError: the direction is not there, or of another model.
     """
+    asked.plan_for(model.n_layers)  # an arm or a site that is none shall be known first
     prompts, twins = ([], []) if task else asked.read_prompts()
     grader = grammar if task else grader_of(asked.grader, prompts)
     home = probe_folder(probes or workspace, asked.probe, model)
     directions = load_directions(home / "directions.safetensors", model=model.identity)
     treatment = chosen_of(directions, asked.probe, asked.direction)
+    gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
     benign = answered(model, asked.read_benign(), folder, asked)
     how = {"despite_doctor": despite_doctor, "on_progress": on_progress}
     found = None if task or not asked.calibrate else _range(model, asked, prompts, treatment, benign, folder, **how)
@@ -283,7 +285,6 @@ def experiment(
         ModelError: a check of the doctor failed, and `despite_doctor` is not set.
         ExperimentError: as `prepare` and `interp.steer`.
     """
-    gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
     ready = prepare(
         model,
         asked,

@@ -95,6 +95,10 @@ def test_steer_runs_resumes_and_reports(fitted: Path, capsys) -> None:
         "--add",
         "0.1",
         "--no-ablate",
+        "--kinds",
+        "random",
+        "--no-equal-kl",
+        "--beyond-range",
         "--max-new-tokens",
         "100",
         "--json",
@@ -161,7 +165,7 @@ def test_ctrl_c_says_how_to_go_on(monkeypatch, capsys) -> None:
         (("steer", "--sites", "9"), "blocks 0 to 3"),
         (("trace", "--site", "x"), "does not parse"),
         (("trace", "--site", "L1.resid_pre", "-w", "."), "was not fitted there"),
-        (("steer", "--prompts", "other.jsonl", "-w", "."), "lack the factors"),
+        (("steer", "--prompts", "other.jsonl", "-w", "."), "say in meta nothing"),
         (("report", "missing"), "no results.json"),
         (("organism", "sample", "cats", "x.jsonl"), "choose one of agent"),
         (("doctor", "--dtype", "float8"), "choose float32"),
@@ -221,7 +225,7 @@ def test_a_full_disk_is_one_sentence_and_the_command_goes_on_afterwards(tmp_path
         (("--task", "interp/organism_blackmail", "--prompts", "mine.jsonl"), "a task has prompts of its own"),
         (("--score", "harmful"), "these are for an Inspect task"),
         (("--beyond-window",), "these are for an Inspect task"),
-        (("--max-new-tokens", "0"), "max_new_tokens >= 1"),
+        (("--max-new-tokens", "0"), "max_new_tokens: Input should"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(capsys, words: tuple[str, ...], found: str) -> None:

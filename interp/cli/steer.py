@@ -1,7 +1,9 @@
 """`interp steer`: does pushing on a direction change what the model does, more than any push?"""
 
 import sys
+from collections.abc import Mapping
 from importlib.util import find_spec
+from inspect import signature
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -17,7 +19,6 @@ _ELSEWHERE = {
 
 
 def steer(
-    context: typer.Context,
     experiment: Annotated[
         Path | None, typer.Argument(help="An experiment (TOML), in place of the options that describe one.")
     ] = None,
@@ -105,13 +106,14 @@ def steer(
     --task, prompts and grades are the task's. A run
     that was stopped goes on where it was when the same command is given again.
     """
+    given = dict(locals())
     from interp.jobs.steering import Benign, Prompts, Steering
     from interp.line import experiment as carry_out
     from interp.store import workspace as open_workspace
 
-    _refuse_together(task, {"--prompts": prompts}, {"--task-arg": task_arg, "--score": score})
+    _refuse_together(task, {"--prompts": prompts}, {"--task-arg": task_arg, "--score": score, "--beyond-window": beyond_window})
     if experiment is not None:
-        _refuse_beside(context)
+        _refuse_beside(given)
         asked = Steering.load(experiment)
     else:
         asked = Steering.of(
@@ -195,20 +197,16 @@ def _given(path: Path | None) -> str | None:
     return None if path is None else str(path)
 
 
-def _refuse_beside(context: typer.Context) -> None:
+def _refuse_beside(given: Mapping[str, Any]) -> None:
     """Refuse options that the experiment's file answers already."""
     from interp.errors import ExperimentError
 
-    given = [
-        name
-        for name in context.params
-        if name not in _ELSEWHERE and getattr(context.get_parameter_source(name), "name", "") == "COMMANDLINE"
-    ]
-    if given:
-        named = ", ".join(f"--{name.replace('_', '-')}" for name in given)
-        raise ExperimentError(
-            f"steering with {named}", "the experiment's file says it", "write it there, or leave it out"
-        )
+    usual = {name: parameter.default for name, parameter in signature(steer).parameters.items()}
+    named = [name for name, value in given.items() if name not in _ELSEWHERE and value != usual[name]]
+    if named:
+        said = ", ".join(f"--{name.replace('_', '-')}" for name in named)
+        do = "write it there, or leave it out"
+        raise ExperimentError(f"steering with {said}", "the experiment's file says it", do)
 
 
 def _refuse_together(task: str | None, not_with: dict[str, Any], only_with: dict[str, Any]) -> None:

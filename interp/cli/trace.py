@@ -67,8 +67,8 @@ def trace(
 
     where, events = open_workspace(workspace), named_events(event or [])
     loaded = options.load_model(model, dtype, device, device_map, revision, model_arg)
-    found = load_directions(probe_folder(where, probe, loaded) / "directions.safetensors", model=loaded.identity)
     at = [Site.parse(each, loaded.n_layers) for each in site or []]
+    found = load_directions(probe_folder(where, probe, loaded) / "directions.safetensors", model=loaded.identity)
     chosen = choose(found.values(), direction or [], at, middle=Site.parse("2/3", loaded.n_layers))
     checks = [check.to_dict() for check in gate(loaded, asked="tracing", despite_doctor=despite_doctor)]
     given = read_or_generate_pair(loaded, transcripts, seed)

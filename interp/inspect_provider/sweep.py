@@ -79,7 +79,6 @@ class Evaluation:
     ) -> Verdict:
         """Carry out the experiment over the task, see `sweep`; the verdict alone. Doses have no range there."""
         how: dict[str, Any] = {"despite_doctor": despite_doctor, "on_progress": on_progress}
-        gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
         ready = prepare(model, asked, workspace=workspace, folder=folder, task=True, **how)
         how |= {"benign": ready.benign, "folder": folder, "command": command, "around": ready.around}
         return sweep(model, ready.plan, self, ready.treatment, **how)[1]
