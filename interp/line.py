@@ -175,7 +175,7 @@ def prepare(
     benign = answered(model, asked.read_benign(), folder, asked)
     how = {"despite_doctor": despite_doctor, "on_progress": on_progress}
     found = None if task or not asked.calibrate else _range(model, asked, prompts, treatment, benign, folder, **how)
-    plan = asked.plan_for(model.n_layers, DOSES if found is None else usual_doses(found))
+    plan = asked.plan_for(model.n_layers, DOSES if found is None or asked.doses else usual_doses(found))
     recipe = recipe_of(home) if set(plan.kinds or KINDS) & FITTED_KINDS else None
     supply = bank_supply(
         recipe,

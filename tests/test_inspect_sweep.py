@@ -55,7 +55,9 @@ def organism() -> Model:
 
 def plan(**changes: Any) -> Plan:
     sampling = Sampling(max_new_tokens=128)
-    told: dict[str, Any] = dict(arms=ARMS, samples=2, control_samples=1, n_controls=1, seed=3, sampling=sampling)
+    told: dict[str, Any] = dict(
+        arms=ARMS, samples=2, control_samples=1, n_controls=1, kinds=("random",), seed=3, sampling=sampling
+    )
     return Plan("q", DIRECTION, **(told | changes))
 
 
@@ -104,7 +106,9 @@ def test_a_sweep_over_the_organisms_task_is_a_steering_run_on_its_scenes(
         for name in ("condition", "n", "outcomes", "blackmail", "coherent", "contrast", "cautious"):
             assert one[name] == other[name], name
         assert (one["raw_strength"] or 0) == pytest.approx(other["raw_strength"] or 0, rel=1e-4)
-    assert tables[0]["verdict"] == tables[1]["verdict"]
+    of_task, direct = (table["verdict"] for table in tables)
+    assert (of_task["word"], of_task["headline"]) == (direct["word"], direct["headline"])
+    assert direct["sentences"][: len(of_task["sentences"])] == of_task["sentences"], "direct also has side effects"
     effect = {key: row for key, row in rows(swept).items() if key[1] != "baseline"}
     assert any(row[0] != rows(swept)[key[0], "baseline", key[2]][0] for key, row in effect.items()), "control"
 
@@ -116,6 +120,7 @@ def test_the_run_folder_is_that_of_any_steering_run_and_keeps_the_logs(swept: Pa
         "outcomes.jsonl",
         "results.json",
         "doctor.json",
+        "plan.json",
         "report.html",
         "inspect.json",
         "inspect",
@@ -313,7 +318,7 @@ def test_the_command_states_its_cost_runs_and_refuses(tmp_path: Path, capsys, mo
     task = ("steer", "-w", str(where), "--task", "interp/organism_blackmail", "--task-arg", "n=2", "--add", "")
     small = (*task, "--no-ablate", "--cap", "-0.5", "--epochs", "1", "--controls", "1")
     status, out, _ = run(capsys, *small, "--dry-run")
-    assert status == 0 and "3 rollouts as long as it allows" in out and not (where / "runs").exists()
+    assert status == 0 and "4 rollouts as long as it allows" in out and not (where / "runs").exists()
     status, out, _ = run(capsys, *small, "--json")
     assert status == 0 and json.loads(out)["word"]
     assert "report.html" in {path.name for path in (where / "runs" / "steer").iterdir()}

@@ -111,7 +111,9 @@ def steer(
     from interp.line import experiment as carry_out
     from interp.store import workspace as open_workspace
 
-    _refuse_together(task, {"--prompts": prompts}, {"--task-arg": task_arg, "--score": score, "--beyond-window": beyond_window})
+    _refuse_together(
+        task, {"--prompts": prompts}, {"--task-arg": task_arg, "--score": score, "--beyond-window": beyond_window}
+    )
     if experiment is not None:
         _refuse_beside(given)
         asked = Steering.load(experiment)
@@ -157,7 +159,7 @@ def steer(
             verdict = evaluation.experiment(loaded, asked, **how)
         else:
             verdict = carry_out(loaded, asked, only_plan=plan, **how)
-    if plan and not task:
+    if isinstance(verdict, Path):
         options.say(f"The plan is {verdict}; the same command without --plan carries it out")
     elif json:
         options.as_json(verdict.to_dict())

@@ -14,7 +14,7 @@ from typing import Any
 from interp.behaviour import EVENT, MIN_COHERENCE, Grader, Outcome, grammar
 from interp.doctor import gate
 from interp.errors import ExperimentError
-from interp.experiments.run import Progress, begin, without_reply, write_outcomes
+from interp.experiments.recording import Progress, begin, without_reply, write_outcomes
 from interp.experiments.verdict import HEADROOM, MAX_UNGRADED
 from interp.generation import BASELINE, Request, Rollout, Sampling, answer, rollout_seed
 from interp.models import Model

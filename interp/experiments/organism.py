@@ -213,6 +213,7 @@ def _steering(
         samples=sizes.samples,
         control_samples=sizes.control_samples,
         n_controls=sizes.n_controls,
+        kinds=("random",),
         seed=seed,
         sampling=SAMPLING,
     )

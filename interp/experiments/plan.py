@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Literal, cast
 
 from interp.behaviour import EVENT
 from interp.edits import TOTALS, UNITS, Edit, Strength, When
@@ -41,7 +41,7 @@ class Arm:
     value: float
     unit: str
     sites: tuple[Site, ...]
-    alternative: str
+    alternative: Literal["greater", "less"]
     scope: str = "all"
     total: bool = False
     """Whether the strength is one total, shared equally by the sites, and not what each of them gets."""
@@ -124,7 +124,8 @@ def parse_arm(text: str, n_layers: int) -> Arm:
         raise ExperimentError(f"arm {text!r}", f"it does not parse (kinds: {', '.join(UNITS)})", do)
     on = found["on"] and Guard(found["on"], float(found["level"]), found["level_unit"], found["side"] == "<=")
     where, unit = parse_sites(found["sites"], n_layers), found["unit"] or UNITS[found["kind"]][0]
-    how = found["way"], found["scope"] or "all", bool(found["total"]), float(found["back"] or 0), on or None
+    way = cast(Literal["greater", "less"], found["way"])
+    how = way, found["scope"] or "all", bool(found["total"]), float(found["back"] or 0), on or None
     return Arm(found["kind"], float(found["value"]), unit, where, *how)
 
 
@@ -178,9 +179,10 @@ class Plan:
         return self.equal_kl and bool(lowering) and arm == max(lowering, key=lambda a: abs(a.value))
 
     def rollouts(self, n_prompts: int) -> int:
-        """How many replies will be generated at most: with the sign flip, and at equal KL where it is asked for."""
+        """How many replies will be generated at most: with the sign flip and at equal KL, where these are asked for."""
         treated = (1 + len(self.arms)) * self.samples
-        banks = [(1 + self.compares_kl(arm)) * (self.n_controls + 1) for arm in self.arms]
+        bank = self.n_controls + (self.kinds is None or "flipped" in self.kinds)
+        banks = [(1 + self.compares_kl(arm)) * bank for arm in self.arms]
         return n_prompts * (treated + sum(banks) * self.control_samples)
 
     def to_dict(self) -> dict[str, Any]:

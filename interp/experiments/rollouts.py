@@ -8,7 +8,7 @@ from typing import Any
 from interp.behaviour import Grader, Outcome, Rules, counts, grade_all, grammar
 from interp.doctor import gate
 from interp.errors import ExperimentError
-from interp.experiments.run import Progress, begin, without_reply
+from interp.experiments.recording import Progress, begin, without_reply
 from interp.generation import BASELINE, Rollout, Sampling, keep
 from interp.models import Model
 from interp.scenarios import Wanted, scenarios
