@@ -132,6 +132,20 @@ def test_help_is_there_in_a_quarter_of_a_second() -> None:
     assert min(spent) <= 0.25
 
 
+def test_every_command_is_there_and_is_loaded_only_when_it_is_called() -> None:
+    from interp.cli import COMMANDS, main
+
+    files = {path.stem for path in (ROOT / "interp" / "cli").glob("*.py")} - {"__init__", "options"}
+    assert set(COMMANDS) == files
+    for name in COMMANDS:
+        with pytest.raises(SystemExit) as stop:
+            main([name, "--help"])
+        assert stop.value.code == 0
+    say = "import sys, interp.cli; print(*[name for name in sys.modules if name.startswith('interp.cli.')])"
+    found = subprocess.run([sys.executable, "-c", say], cwd=ROOT, capture_output=True, check=True)
+    assert found.stdout.strip() == b""
+
+
 def test_artifact_folders_hold_no_code() -> None:
     assert not [*ROOT.glob("probes/**/*.py"), *ROOT.glob("activations/**/*.py")]
 

@@ -3,28 +3,13 @@
 import errno
 import os
 import sys
+from importlib import import_module
 from typing import Any
 
 import typer
+from typer.core import TyperGroup
+from typer.main import get_command
 
-from interp.cli import (
-    baserate,
-    cache,
-    calibrate,
-    demo,
-    doctor,
-    emotions,
-    grade,
-    organism,
-    power,
-    probe,
-    report,
-    rollouts,
-    scenarios,
-    steer,
-    trace,
-    transcripts,
-)
 from interp.errors import InterpError
 
 INTERRUPTED = 130
@@ -32,30 +17,65 @@ INTERRUPTED = 130
 _FULL = (errno.ENOSPC, errno.EDQUOT, errno.EFBIG)
 """What a system says when a disk, a quota or a file is full."""
 
+COMMANDS = {
+    "demo": "Probe, trace, steer and report on the embedded model, and say where the report is.",
+    "doctor": "Check a model's template, BOS, stop ids and sites, and that reading and editing it can be believed.",
+    "cache": "Keep the residual stream of transcripts at some sites and positions.",
+    "probe": "Fit and measure probes, show them, share them, or take one that was shared.",
+    "trace": "Score every token of a transcript along directions, with a null band.",
+    "power": "Rollouts per arm for two rates, and the effect that a number of rollouts can show.",
+    "baserate": "Say which prompt variants have headroom, from a handful of rollouts of each.",
+    "calibrate": "Find the doses of a direction within which the replies hold together.",
+    "scenarios": "Written scenarios, their benign twins and prompt variants.",
+    "rollouts": "Write replies of a model to prompts, with their ids, seeds and every sampling setting.",
+    "steer": "Steer, ablate and cap along a direction, against a bank of control directions, and write a report.",
+    "grade": "Grade a run's rollouts again, say how the rates by rung change, and how far two graders agree.",
+    "report": "Write report.html, one page that opens offline, from the files of a run.",
+    "transcripts": "Transcripts of other formats: convert them, or say what they hold.",
+    "emotions": "Emotion vectors: look through a story corpus, build vectors from it, see their geometry.",
+    "organism": "The embedded model: its world, its training, its measured bars.",
+}
+"""Every command and what `interp --help` says of it, so that none has to be loaded to say it."""
+
+
+class _Commands(TyperGroup):
+    """Commands whose files are read when they are called."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return list(COMMANDS)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        if cmd_name not in COMMANDS:
+            return None
+        module = import_module(f"interp.cli.{cmd_name}")
+        made = getattr(module, "app", None)
+        if made is None:
+            made = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
+            made.command(cmd_name)(getattr(module, cmd_name))
+        command = get_command(made)
+        command.name = cmd_name
+        return command
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with formatter.section("Commands"):
+            formatter.write_dl(list(COMMANDS.items()))
+
+
 app = typer.Typer(
     name="interp",
-    help="Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?",
+    cls=_Commands,
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     add_completion=False,
     rich_markup_mode=None,  # plain help: rich alone costs a third of the time to show it
 )
-app.command("demo")(demo.demo)
-app.command("doctor")(doctor.doctor)
-app.command("cache")(cache.cache)
-app.add_typer(probe.app, name="probe")
-app.command("trace")(trace.trace)
-app.command("power")(power.power)
-app.command("baserate")(baserate.baserate)
-app.command("calibrate")(calibrate.calibrate)
-app.add_typer(scenarios.app, name="scenarios")
-app.command("rollouts")(rollouts.rollouts)
-app.command("steer")(steer.steer)
-app.command("grade")(grade.grade)
-app.command("report")(report.report)
-app.add_typer(transcripts.app, name="transcripts")
-app.add_typer(emotions.app, name="emotions")
-app.add_typer(organism.app, name="organism")
+
+
+@app.callback(
+    help="Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?"
+)
+def _root() -> None:
+    pass
 
 
 def main(arguments: list[str] | None = None) -> Any:
