@@ -190,7 +190,7 @@ def test_what_the_model_writes_is_kept_and_written_once(organism: Model, tmp_pat
 
     asked = Rollouts(organism="middle", n=2, samples=2, seed=3)
     first = _written(asked, organism, Workspace(tmp_path))
-    (file,) = (tmp_path / "activations" / "rollouts").iterdir()
+    (file,) = (tmp_path / "activations" / "rollouts").glob("[!.]*")
     lines = file.read_text().splitlines()
     file.write_text("\n".join(lines[:1]) + "\n" + lines[1][:40])  # killed while it wrote
     again = _written(asked, organism, Workspace(tmp_path))

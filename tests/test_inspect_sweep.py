@@ -316,9 +316,9 @@ def test_the_command_states_its_cost_runs_and_refuses(tmp_path: Path, capsys, mo
     where.mkdir()
     (where / "probes").symlink_to(ROOT / "probes")
     task = ("steer", "-w", str(where), "--task", "interp/organism_blackmail", "--task-arg", "n=2", "--add", "")
-    small = (*task, "--no-ablate", "--cap", "-0.5", "--epochs", "1", "--controls", "1")
+    small = (*task, "--no-ablate", "--cap", "-0.5", "--epochs", "1", "--controls", "1", "--kinds", "random")
     status, out, _ = run(capsys, *small, "--dry-run")
-    assert status == 0 and "4 rollouts as long as it allows" in out and not (where / "runs").exists()
+    assert status == 0 and "3 rollouts as long as it allows" in out and not (where / "runs").exists()
     status, out, _ = run(capsys, *small, "--json")
     assert status == 0 and json.loads(out)["word"]
     assert "report.html" in {path.name for path in (where / "runs" / "steer").iterdir()}
