@@ -152,7 +152,6 @@ def prepare(
     *,
     workspace: Workspace,
     folder: Path,
-    probes: Workspace | None = None,
     task: bool = False,
     despite_doctor: bool = False,
     on_progress: Progress | None = None,
@@ -168,7 +167,7 @@ def prepare(
     asked.plan_for(model.n_layers)  # an arm or a site that is none shall be known first
     prompts, twins = ([], []) if task else asked.read_prompts()
     grader = grammar if task else grader_of(asked.grader, prompts)
-    home = probe_folder(probes or workspace, asked.probe, model)
+    home = probe_folder(workspace, asked.probe, model)
     directions = load_directions(home / "directions.safetensors", model=model.identity)
     treatment = chosen_of(directions, asked.probe, asked.direction)
     gate(model, asked=f"steering {model.name}", despite_doctor=despite_doctor)
@@ -271,7 +270,6 @@ def experiment(
     workspace: Workspace,
     folder: Path,
     command: Sequence[str],
-    probes: Workspace | None = None,
     only_plan: bool = False,
     despite_doctor: bool = False,
     on_progress: Progress | None = None,
@@ -279,7 +277,7 @@ def experiment(
     """Examine the model, carry out the experiment, and write the report; the folder resumes after a kill.
 
     With `only_plan`, `plan.json` is written and nothing is generated but what the range of doses needs; its path comes
-    back. `probes` is where the probe is kept, if not in the workspace.
+    back.
 
     Raises:
         ModelError: a check of the doctor failed, and `despite_doctor` is not set.
@@ -290,7 +288,6 @@ def experiment(
         asked,
         workspace=workspace,
         folder=folder,
-        probes=probes,
         despite_doctor=despite_doctor,
         on_progress=on_progress,
     )
