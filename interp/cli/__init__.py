@@ -8,7 +8,7 @@ from typing import Any
 
 import typer
 from typer.core import TyperGroup
-from typer.main import get_command
+from typer.main import get_group
 
 from interp.errors import InterpError
 
@@ -38,6 +38,10 @@ COMMANDS = {
 """Every command and what `interp --help` says of it, so that none has to be loaded to say it."""
 
 
+_PLAIN: dict[str, Any] = {"add_completion": False, "rich_markup_mode": None, "pretty_exceptions_enable": False}
+"""Plain help: rich alone costs a third of the time to show it."""
+
+
 class _Commands(TyperGroup):
     """Commands whose files are read when they are called."""
 
@@ -48,34 +52,27 @@ class _Commands(TyperGroup):
         if cmd_name not in COMMANDS:
             return None
         module = import_module(f"interp.cli.{cmd_name}")
-        made = getattr(module, "app", None)
-        if made is None:
-            made = typer.Typer(add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False)
-            made.command(cmd_name)(getattr(module, cmd_name))
-        command = get_command(made)
-        command.name = cmd_name
-        return command
+        one = typer.Typer(**_PLAIN)
+        one.callback()(_root)  # a Typer of one command would be that command, not a group that holds it
+        if hasattr(module, "app"):
+            one.add_typer(module.app, name=cmd_name)
+        else:
+            one.command(cmd_name)(getattr(module, cmd_name))
+        return get_group(one).commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:
         with formatter.section("Commands"):
             formatter.write_dl(list(COMMANDS.items()))
 
 
-app = typer.Typer(
-    name="interp",
-    cls=_Commands,
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    add_completion=False,
-    rich_markup_mode=None,  # plain help: rich alone costs a third of the time to show it
-)
-
-
-@app.callback(
-    help="Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?"
-)
 def _root() -> None:
     pass
+
+
+app = typer.Typer(name="interp", cls=_Commands, no_args_is_help=True, **_PLAIN)
+app.callback(
+    help="Does a language model represent desperation, when does it fire, and does suppressing it lower blackmail?"
+)(_root)
 
 
 def main(arguments: list[str] | None = None) -> Any:
