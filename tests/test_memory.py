@@ -65,8 +65,9 @@ tokens = sum(len(render(text, model.tokenizer)) for text in given)
 found = {"collect": peak(collected, given), "naive": peak(naive, given), "tokens": tokens}
 print(json.dumps(found | {"wide": len(sites) * model.d_model * 4}))
 """
-LIMIT = 4e6
-"""Bytes: ids, positions and the table of rows are 30 bytes a token; the activations are 1,536 bytes a token."""
+LIMIT = 7e6
+"""Bytes: ids, positions and the table of rows are 30 bytes a token, the activations 1,536, a ninth of which this is;
+two runs of one size differ by up to 3.3 MB."""
 
 
 def peaks(folder: Path, n: int) -> dict[str, Any]:
@@ -79,10 +80,10 @@ def peaks(folder: Path, n: int) -> dict[str, Any]:
 
 
 @pytest.mark.skipif(not os.access("/proc/self/clear_refs", os.W_OK), reason="needs Linux's high-water mark of memory")
-def test_four_times_the_transcripts_need_little_more_memory(tmp_path: Path) -> None:
+def test_six_times_the_transcripts_need_little_more_memory(tmp_path: Path) -> None:
     tiny_folder(tmp_path / "model", "llama", hidden_size=128, intermediate_size=256)
     with ThreadPoolExecutor(2) as pool:
-        few, many = pool.map(lambda n: peaks(tmp_path, n), (100, 400))
+        few, many = pool.map(lambda n: peaks(tmp_path, n), (100, 600))
     activations = (many["tokens"] - few["tokens"]) * many["wide"]
     assert activations > 8 * LIMIT, "the activations themselves would show"
     assert many["collect"] - few["collect"] < LIMIT

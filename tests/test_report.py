@@ -9,7 +9,7 @@ import pytest
 
 from interp.errors import StoreError
 from interp.experiments.side_effects import SHARE
-from interp.report import write_report
+from interp.report import write_comparison, write_report
 from interp.report.chat import examples
 from interp.report.folder import read_run
 from interp.report.tables import interval, key_numbers, number, p_value, points
@@ -366,3 +366,82 @@ def test_kinds_side_effects_and_the_plan_are_shown(folder):
     assert HOSTILE not in text
     (folder / "plan.json").write_text(json.dumps({"hash": "other", "written": "2026-01-01", "content": content}))
     assert "names another plan" in write_report(folder).read_text()
+
+
+@pytest.fixture
+def pair(folder):
+    """The run and another of the same design: another model and seed, one arm fewer."""
+    other = folder.parent / "other"
+    other.mkdir()
+    found = results() | {"model": "second"}
+    found["arms"] = found["arms"][1:]
+    found["cells"][0]["blackmail"] |= {"successes": 30, "value": 0.75, "low": 0.6, "high": 0.86}
+    (other / "results.json").write_text(json.dumps(found))
+    record = {"format": 1, "command": ["interp"], "started": "later", "config": {"plan": {"seed": 4}, "samples": 2}}
+    (other / "run.json").write_text(json.dumps(record))
+    record["config"]["plan"]["seed"] = 3
+    (folder / "run.json").write_text(json.dumps(record | {"started": "now"}))
+    return [folder, other]
+
+
+def test_a_comparison_shows_each_run_and_the_settings_that_differ(pair, tmp_path):
+    write_report(pair[0])
+    found = Page(write_comparison(pair, tmp_path / "comparison.html").read_text())
+    assert found.text.count("Blackmail fell.") == 2 and SHOWN in found.text
+    assert "+25" in found.text and "+4 to +43" in found.text, "30 of 40 against 20 of 40, Newcombe"
+    assert "config.plan.seed" in found.text and "config.samples" not in found.text and "started" not in found.text
+    links = [value for name, value in found.attributes if name == "href"]
+    assert links == ["demo/report.html"], "of the run that has a report"
+    figure = next(json.loads(text) for attrs, text in found.scripts if attrs.get("id") == "data-runs")
+    symbols = [line for line in figure["data"] if line["mode"] == "markers"]
+    assert [line["name"] for line in symbols] == ["demo", "other"]
+    assert [len(line["x"]) for line in symbols] == [3, 2], "an arm that one run lacks has one row"
+    rows = figure["layout"]["yaxis"]["ticktext"]
+    assert rows[0].endswith("demo") and len(rows) == 5
+
+
+def test_a_comparison_reads_the_runs_files(pair, tmp_path):
+    before = write_comparison(pair, tmp_path / "a.html").read_text()
+    changed = json.loads((pair[1] / "results.json").read_text())
+    changed["cells"][0]["blackmail"] |= {"successes": 10, "value": 0.25}
+    (pair[1] / "results.json").write_text(json.dumps(changed))
+    after = write_comparison(pair, tmp_path / "a.html").read_text()
+    assert "\u221225" in Page(after).text and "\u221225" not in Page(before).text
+    (pair[1] / "run.json").unlink()
+    assert (
+        "Without run.json, so with unknown settings: other"
+        in Page(write_comparison(pair, tmp_path / "a.html").read_text()).text
+    )
+
+
+def test_a_comparison_refuses_what_it_cannot_compare(pair, tmp_path):
+    page = tmp_path / "a.html"
+    with pytest.raises(StoreError, match="two or more different ones"):
+        write_comparison([pair[0], pair[0]], page)
+    twin = tmp_path / "elsewhere" / "demo"
+    twin.mkdir(parents=True)
+    (twin / "results.json").write_text((pair[1] / "results.json").read_text())
+    with pytest.raises(StoreError, match="two folders have one name"):
+        write_comparison([pair[0], twin], page)
+    found = json.loads((pair[1] / "results.json").read_text()) | {"event": "harmful"}
+    for one in found["cells"]:
+        one["harmful"] = one["blackmail"]
+    (pair[1] / "results.json").write_text(json.dumps(found))
+    with pytest.raises(StoreError, match="demo counts blackmail, other counts harmful"):
+        write_comparison(pair, page)
+    assert not page.exists()
+
+
+def test_the_command_reports_one_run_or_compares_several(pair, capsys):
+    from interp.cli import main
+
+    for words, said, page in (
+        ([pair[0]], "The report is", pair[0] / "report.html"),
+        (pair, "The comparison is", pair[0].parent / "comparison.html"),
+    ):
+        with pytest.raises(SystemExit) as stop:
+            main(["report", *map(str, words)])
+        assert stop.value.code == 0 and said in capsys.readouterr().out and page.is_file()
+    with pytest.raises(SystemExit) as stop:
+        main(["report", str(pair[0]), "--out", "x.html"])
+    assert stop.value.code == 1 and "its page is report.html" in capsys.readouterr().err

@@ -30,7 +30,7 @@ COMMANDS = {
     "rollouts": "Write replies of a model to prompts, with their ids, seeds and every sampling setting.",
     "steer": "Steer, ablate and cap along a direction, against a bank of control directions, and write a report.",
     "grade": "Grade a run's rollouts again, say how the rates by rung change, and how far two graders agree.",
-    "report": "Write report.html, one page that opens offline, from the files of a run.",
+    "report": "Write report.html, one page that opens offline, from the files of a run, or compare several.",
     "transcripts": "Transcripts of other formats: convert them, or say what they hold.",
     "emotions": "Emotion vectors: look through a story corpus, build vectors from it, see their geometry.",
     "organism": "The embedded model: its world, its training, its measured bars.",

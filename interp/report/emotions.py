@@ -5,7 +5,7 @@ from pathlib import Path
 from interp.emotions.geometry import Geometry
 from interp.emotions.metrics import Band, Metric
 from interp.plots.geometry import component_figure, cosine_figure, metric_figure
-from interp.report.page import _page, _picture
+from interp.report.page import make_page, picture
 from interp.report.tables import DASH, Table, number
 from interp.store import write_bytes
 
@@ -14,14 +14,14 @@ def write_geometry(found: Geometry, path: str | Path) -> Path:
     """Write the page, one file that opens from disk, and return its path. The same geometry gives the same bytes."""
     path = Path(path)
     pictures = {
-        "metrics": _picture("metrics", metric_figure(found.metrics), metric_table(found)),
-        "cosines": _picture("cosines", cosine_figure(found.names, found.real, found.permuted), _cosines(found)),
-        "components": _picture(
+        "metrics": picture("metrics", metric_figure(found.metrics), metric_table(found)),
+        "cosines": picture("cosines", cosine_figure(found.names, found.real, found.permuted), _cosines(found)),
+        "components": picture(
             "components", component_figure(found.names, found.real, found.permuted, found.norms), _places(found)
         ),
     }
     verdicts = [metric.beyond_noise for metric in found.metrics if metric.beyond_noise is not None]
-    page = _page(
+    page = make_page(
         "emotions.html.j2",
         "How do the emotion vectors lie to each other?",
         pictures,

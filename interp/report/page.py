@@ -53,7 +53,7 @@ def write_report(folder: str | Path) -> Path:
 def render(run: RunFolder) -> str:
     """The page of a run."""
     results = run.results
-    return _page(
+    return make_page(
         "run.html.j2",
         results["question"],
         _pictures(run),
@@ -74,7 +74,8 @@ def render(run: RunFolder) -> str:
     )
 
 
-def _page(template: str, title: str, pictures: Mapping[str, Picture], **content: Any) -> str:
+def make_page(template: str, title: str, pictures: Mapping[str, Picture], **content: Any) -> str:
+    """A page with figures: a template filled, with the scripts that it needs and a policy that allows no other."""
     code = viewer_script() if content.get("trace_data") else None
     scripts = [Markup(get_plotlyjs()), own("page.js"), *([code] if code else [])]
     return (
@@ -87,13 +88,13 @@ def _page(template: str, title: str, pictures: Mapping[str, Picture], **content:
             plotly=scripts[0],
             script=scripts[1],
             viewer_code=code,
-            policy=_policy(scripts),
+            policy=policy_of(scripts),
             **content,
         )
     )
 
 
-def _policy(scripts: list[Markup]) -> str:
+def policy_of(scripts: list[Markup]) -> str:
     """The content security policy: these scripts, styles of the page, no request at all."""
     return (
         f"default-src 'none'; script-src {digests(scripts)}; style-src 'unsafe-inline'; img-src data: blob:; "
@@ -104,17 +105,18 @@ def _policy(scripts: list[Markup]) -> str:
 def _pictures(run: RunFolder) -> dict[str, Picture]:
     """The figures that the run's files allow, by name."""
     results = run.results
-    found = {"outcomes": _picture("outcomes", outcome_ladder(results), tables.outcomes(results))}
+    found = {"outcomes": picture("outcomes", outcome_ladder(results), tables.outcomes(results))}
     if doses(results):
-        found["doses"] = _picture("doses", dose_response(results), tables.conditions(results))
+        found["doses"] = picture("doses", dose_response(results), tables.conditions(results))
     if results["arms"]:
-        found["ranks"] = _picture("ranks", control_ranks(results), tables.ranks(results))
+        found["ranks"] = picture("ranks", control_ranks(results), tables.ranks(results))
     if run.probe is not None and run.probe["rows"]:
-        found["sweep"] = _picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
+        found["sweep"] = picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
     return found
 
 
-def _picture(name: str, figure: go.Figure, table: Table) -> Picture:
+def picture(name: str, figure: go.Figure, table: Table) -> Picture:
+    """A figure as pages hold it, with the table behind it."""
     content: Mapping[str, Any] = json.loads(figure.to_json() or "{}")
     return Picture(name, htmlsafe_json_dumps(content), int(figure.layout.height), table)
 

@@ -9,7 +9,7 @@ from urllib.parse import quote
 from markupsafe import Markup
 
 from interp.report.assets import environment, own
-from interp.report.page import _policy
+from interp.report.page import policy_of
 from interp.report.tables import DASH, interval, number, p_value
 from interp.store import write_bytes
 
@@ -72,7 +72,7 @@ def write_index(folder: Path, rows: Sequence[Mapping[str, Any]], *, root: str = 
             models=len({row["model"] for row in rows}),
             style=Markup(own("page.css")),
             script=script,
-            policy=_policy([script]),
+            policy=policy_of([script]),
         )
     )
     path = folder / PAGE

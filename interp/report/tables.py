@@ -282,13 +282,14 @@ def strongest(trace: TokenTrace, count: int = 8) -> list[tuple[int, str, float]]
 
 def pretty(record: Mapping[str, Any] | None) -> Table | None:
     """A run record as names and values; nested names are joined by dots."""
-    return None if record is None else Table(("Setting", "Value"), tuple(_flat("", record)))
+    return None if record is None else Table(("Setting", "Value"), tuple(flat("", record)))
 
 
-def _flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+def flat(prefix: str, value: Any) -> list[tuple[str, str]]:
+    """Nested settings as names and values; nested names are joined by dots."""
     if isinstance(value, Mapping) and value:
-        return [row for key, item in value.items() for row in _flat(f"{prefix}.{key}" if prefix else key, item)]
+        return [row for key, item in value.items() for row in flat(f"{prefix}.{key}" if prefix else key, item)]
     if isinstance(value, list) and value and all(isinstance(item, Mapping) for item in value):
-        return [row for index, item in enumerate(value) for row in _flat(f"{prefix}[{index}]", item)]
+        return [row for index, item in enumerate(value) for row in flat(f"{prefix}[{index}]", item)]
     shown = ", ".join(map(str, value)) if isinstance(value, list) else DASH if value is None else str(value)
     return [(prefix, shown)]
