@@ -9,9 +9,10 @@ import pytest
 import torch
 from scipy.stats import binom, kstest
 
+from interp.cli import main
 from interp.directions import load_directions
 from interp.errors import DirectionError, ExperimentError, InterpError, TranscriptError
-from interp.event_locked import EVENTS, event_locked, find_event, middle_band_with_twins, trace_replies
+from interp.event_locked import EVENTS, event_locked, find_event, middle_band_with_twins, replies, trace_replies
 from interp.models import Model, load
 from interp.organism.sets import agent_transcripts, benign_transcripts
 from interp.plots import event_locked_figure
@@ -22,8 +23,10 @@ from interp.store import workspace
 from interp.testing import random_direction
 from interp.tokens import Span
 from interp.traces import TokenTrace, trace
+from interp.transcripts import write_jsonl
 
 torch.set_num_threads(1)
+ROOT = Path(__file__).parents[1]
 KEY = "d@L1.resid_post"
 LENGTH, EVENT = 40, 25
 
@@ -281,7 +284,7 @@ def pairs(organism):
     """Rollouts of the embedded model and of its benign twins, small, along a random direction and the shipped one."""
     prompts, twins = middle_band_with_twins(8, seed=3)
     site = Site.parse("L2.resid_post", organism.n_layers)
-    folder = probe_folder(workspace(Path(__file__).parents[1]), "desperation", organism)
+    folder = probe_folder(workspace(ROOT), "desperation", organism)
     direction = load_directions(folder / "directions.safetensors")[f"emotion:desperate@{site}"]
     reference = benign_transcripts(16, seed=3)
 
@@ -326,3 +329,44 @@ def test_on_the_embedded_model_desperation_before_the_decision_exceeds_the_twins
     assert found.test.rank.rank == 1
     assert {t.group for t in pairs[0]} == {t.group for t in pairs[1]} and found.unpaired == ()
     assert {t.label for t in pairs[0]} >= {"blackmail"} and {t.label for t in pairs[1]} >= {"routine"}
+
+
+def said(capsys, *words):
+    """Exit status, standard output and standard error of `interp event-locked` in the repository."""
+    with pytest.raises(SystemExit) as stop:
+        main(["event-locked", *map(str, words), "-w", str(ROOT)])
+    out, err = capsys.readouterr()
+    return int(stop.value.code or 0), out, err
+
+
+def test_the_command_writes_a_page_and_the_numbers_behind_it(organism, capsys, tmp_path):
+    prompts, twins = middle_band_with_twins(6, seed=3)
+    for name, given in (("real", prompts), ("calm", twins)):
+        write_jsonl(tmp_path / f"{name}.jsonl", replies(organism, given, seed=3))
+    benign = tmp_path / "benign.jsonl"
+    write_jsonl(benign, benign_transcripts(8, seed=3))
+    words = [tmp_path / "real.jsonl", "--benign", benign, "--n-random", 20, "--out", tmp_path / "page.html"]
+    status, out, _ = said(
+        capsys, *words, "--twins", tmp_path / "calm.jsonl", "--event", "threat read", "--event", "decision"
+    )
+    assert status == 0 and "threat read: offsets -10 to -1: rollouts minus twins +0.00 z" in out
+    kept = json.loads((tmp_path / "event_locked.json").read_text())["averages"]
+    assert [one["event"] for one in kept] == ["threat read", "decision"]
+    shown = (tmp_path / "page.html").read_text()
+    assert all(one["test"]["sentence"][1:] in shown for one in kept)
+    status, out, _ = said(capsys, *words, "--event", "decision", "--json")
+    assert status == 0 and json.loads(out)[0]["test"] is None, "without twins there is no test"
+
+
+@pytest.mark.parametrize(
+    ("words", "found"),
+    [
+        (["--window", "soon"], "testing the window 'soon': it is not FIRST:LAST"),
+        (["--twins", "twins.jsonl"], "--twins was given without transcripts"),
+        (["nowhere.jsonl"], "nowhere.jsonl"),
+        (["--direction", "emotion:bored"], "Choose one of"),
+    ],
+)
+def test_bad_input_to_the_command_is_one_sentence(capsys, words, found):
+    status, _, err = said(capsys, *words)
+    assert status == 1 and found in err and len(err.strip().splitlines()) == 1

@@ -6,6 +6,7 @@ from html.parser import HTMLParser
 
 import numpy as np
 import pytest
+from test_event_locked import locked, scenarios
 
 from interp.errors import StoreError
 from interp.experiments.side_effects import SHARE
@@ -445,3 +446,14 @@ def test_the_command_reports_one_run_or_compares_several(pair, capsys):
     with pytest.raises(SystemExit) as stop:
         main(["report", str(pair[0]), "--out", "x.html"])
     assert stop.value.code == 1 and "its page is report.html" in capsys.readouterr().err
+
+
+def test_averages_around_an_event_stand_in_the_report_with_their_test(folder):
+    found = locked(scenarios(1), scenarios(2))
+    assert found.test is not None
+    before = page(folder)
+    assert "it has no event_locked.json" in before.text
+    (folder / "event_locked.json").write_text(json.dumps({"averages": [found.to_dict()]}))
+    after = page(folder)
+    assert found.test.sentence[1:] in after.text and "it has no event_locked.json" not in after.text
+    assert "data-locked-0" in {attrs.get("id") for attrs, _ in after.scripts}

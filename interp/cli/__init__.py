@@ -23,6 +23,7 @@ COMMANDS = {
     "cache": "Keep the residual stream of transcripts at some sites and positions.",
     "probe": "Fit and measure probes, show them, share them, or take one that was shared.",
     "trace": "Score every token of a transcript along directions, with a null band.",
+    "event-locked": "Average many traces around an event, beside benign twins, with a test.",
     "power": "Rollouts per arm for two rates, and the effect that a number of rollouts can show.",
     "baserate": "Say which prompt variants have headroom, from a handful of rollouts of each.",
     "calibrate": "Find the doses of a direction within which the replies hold together.",
@@ -33,6 +34,7 @@ COMMANDS = {
     "report": "Write report.html, one page that opens offline, from the files of a run, or compare several.",
     "transcripts": "Transcripts of other formats: convert them, or say what they hold.",
     "emotions": "Emotion vectors: look through a story corpus, build vectors from it, see their geometry.",
+    "notebook": "Copy the notebooks into a folder of yours.",
     "organism": "The embedded model: its world, its training, its measured bars.",
 }
 """Every command and what `interp --help` says of it, so that none has to be loaded to say it."""
@@ -51,13 +53,14 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: Any, cmd_name: str) -> Any:
         if cmd_name not in COMMANDS:
             return None
-        module = import_module(f"interp.cli.{cmd_name}")
+        name = cmd_name.replace("-", "_")
+        module = import_module(f"interp.cli.{name}")
         one = typer.Typer(**_PLAIN)
         one.callback()(_root)  # a Typer of one command would be that command, not a group that holds it
         if hasattr(module, "app"):
             one.add_typer(module.app, name=cmd_name)
         else:
-            one.command(cmd_name)(getattr(module, cmd_name))
+            one.command(cmd_name)(getattr(module, name))
         return get_group(one).commands[cmd_name]
 
     def format_commands(self, ctx: Any, formatter: Any) -> None:

@@ -14,7 +14,8 @@ from interp.event_locked.average import (
     event_locked,
 )
 from interp.event_locked.events import EVENTS, find_event
-from interp.event_locked.rollouts import middle_band_with_twins, trace_replies
+from interp.event_locked.rollouts import middle_band_with_twins, replies, trace_many, trace_replies
+from interp.event_locked.several import around_events, parse_window
 
 __all__ = [
     "EVENTS",
@@ -24,8 +25,12 @@ __all__ = [
     "EventLocked",
     "RandomBand",
     "WindowTest",
+    "around_events",
     "event_locked",
     "find_event",
     "middle_band_with_twins",
+    "parse_window",
+    "replies",
+    "trace_many",
     "trace_replies",
 ]

@@ -28,8 +28,8 @@ from interp.experiments.run import KL_TRANSCRIPTS, conclude, failed_checks, fing
 from interp.generation import BASELINE, Condition, Rollout, residual_norms
 from interp.inspect_provider.queue import BATCH_ROWS
 from interp.inspect_provider.samples import counted_name, event_of, outcome_of, rollout_of
+from interp.jobs.prepare import prepare
 from interp.jobs.steering import Steering
-from interp.line import prepare
 from interp.models import Model
 from interp.report import write_report
 from interp.sites import Site

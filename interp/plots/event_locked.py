@@ -1,5 +1,6 @@
 """The event-locked average: many rollouts around one event, their benign twins, and what random directions do."""
 
+import textwrap
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -8,6 +9,8 @@ from plotly.subplots import make_subplots
 
 from interp.plots.style import BAND_FILL, BLUE, DOTTED, GREY, PURPLE, TEMPLATE, VERMILLION, plain
 
+_LINE = 92
+"""Characters of the test's sentence that a picture of usual width takes in one line."""
 _FILLS = {
     VERMILLION: "rgba(213,94,0,0.20)",
     BLUE: "rgba(0,114,178,0.18)",
@@ -118,13 +121,14 @@ def _tested(figure: go.Figure, test: Mapping[str, Any]) -> None:
     across = {"type": "rect", "xref": "x2", "yref": "y2 domain", "y0": 0, "y1": 1}
     figure.add_shape(**across, **edges, fillcolor=PURPLE, opacity=0.10, line_width=0, layer="below")
     figure.add_annotation(
-        text=plain(test["sentence"], 200),
+        text="<br>".join(plain(line, _LINE) for line in textwrap.wrap(test["sentence"], _LINE)),
         xref="paper",
         yref="y2 domain",
         x=0,
         y=1.04,
         xanchor="left",
         yanchor="bottom",
+        align="left",
         showarrow=False,
         font={"size": 12},
     )

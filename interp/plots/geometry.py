@@ -42,10 +42,11 @@ def cosine_figure(names: Sequence[str], real: Picture, permuted: Picture) -> go.
 def component_figure(names: Sequence[str], real: Picture, permuted: Picture, norms: Norms | None) -> go.Figure:
     """Emotions on their first two principal components, coloured by valence where it is known; noise beside it."""
     titles = [
-        f"{what}: {100 * one:.0f} % and {100 * two:.0f} %"
+        f"{what}<br>{100 * one:.0f} % and {100 * two:.0f} %"
         for what, (one, two) in (("emotion vectors", real.shares), (NOISE, permuted.shares))
     ]
-    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.1)
+    figure = make_subplots(1, 2, subplot_titles=titles, horizontal_spacing=0.16)
+    figure.update_annotations(font_size=13)
     few = len(names) <= _LABELLED
     for column, drawn in enumerate((real, permuted), start=1):
         figure.add_scatter(
@@ -67,7 +68,7 @@ def component_figure(names: Sequence[str], real: Picture, permuted: Picture, nor
     low, high = (0.0, 1.0) if norms is None else (float(np.nanmin(norms.valence)), float(np.nanmax(norms.valence)))
     bar = {"title": {"text": "valence"}, "thickness": 10, "len": 0.8}
     colours = {"colorscale": DIVERGING, "cmin": low, "cmax": high, "showscale": norms is not None, "colorbar": bar}
-    return figure.update_layout(template=TEMPLATE, height=440, coloraxis=colours)
+    return figure.update_layout(template=TEMPLATE, height=440, margin_t=56, coloraxis=colours)
 
 
 def _marker(norms: Norms | None) -> dict:

@@ -2,6 +2,7 @@
 
 import base64
 import hashlib
+import shlex
 from collections.abc import Sequence
 from importlib.resources import files
 from typing import Any
@@ -14,7 +15,7 @@ from interp.traces import visible
 
 def environment() -> Environment:
     """Templates that escape every text, and spell the control characters in it."""
-    return Environment(
+    found = Environment(
         loader=PackageLoader("interp.report"),
         autoescape=True,
         undefined=StrictUndefined,
@@ -22,6 +23,8 @@ def environment() -> Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
+    found.filters["shell"] = shlex.join
+    return found
 
 
 def _shown(value: Any) -> Any:

@@ -43,7 +43,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
         baselines=baselines(results),
         differences=differences({name: run.record for name, run in runs.items()}),
         unrecorded=[name for name, run in runs.items() if run.record is None],
-        command="interp report " + " ".join(Path(folder).name for folder in folders),
+        command=("interp", "report", *(Path(folder).name for folder in folders)),
     )
     write_bytes(Path(path), page.encode())
     return Path(path)

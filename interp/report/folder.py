@@ -25,6 +25,8 @@ class RunFolder:
     """`plan.json`: what was announced before anything was generated."""
     probe: Mapping[str, Any] | None
     traces: tuple[TokenTrace, ...]
+    locked: tuple[Mapping[str, Any], ...]
+    """`event_locked.json`: averages around events, in their plain form."""
     checks: tuple[Mapping[str, Any], ...] | None
     """`doctor.json`, None where the doctor was not asked."""
     rollouts: tuple[Rollout, ...]
@@ -62,6 +64,7 @@ def read_run(folder: Path) -> RunFolder:
         _optional(folder, "plan.json"),
         _optional(folder, "probe.json"),
         traces,
+        tuple((_optional(folder, "event_locked.json") or {"averages": ()})["averages"]),
         None if checks is None else tuple(checks),
         rollouts,
         graded,

@@ -5,7 +5,7 @@ spelt, and a content security policy names the page's scripts by their hashes an
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -14,7 +14,7 @@ from jinja2.utils import htmlsafe_json_dumps
 from markupsafe import Markup
 from plotly.offline import get_plotlyjs
 
-from interp.plots import control_ranks, dose_response, doses, event_of, layer_sweep, outcome_ladder
+from interp.plots import control_ranks, dose_response, doses, event_locked_figure, event_of, layer_sweep, outcome_ladder
 from interp.report import chat, tables
 from interp.report.assets import digests, environment, own
 from interp.report.folder import RunFolder, read_run
@@ -112,7 +112,15 @@ def _pictures(run: RunFolder) -> dict[str, Picture]:
         found["ranks"] = picture("ranks", control_ranks(results), tables.ranks(results))
     if run.probe is not None and run.probe["rows"]:
         found["sweep"] = picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
-    return found
+    return found | locked_pictures(run.locked)
+
+
+def locked_pictures(averages: Sequence[Mapping[str, Any]]) -> dict[str, Picture]:
+    """A picture with its table for each event-locked average in its plain form: `locked-0`, `locked-1`, ..."""
+    return {
+        f"locked-{index}": picture(f"locked-{index}", event_locked_figure(found), tables.offsets(found))
+        for index, found in enumerate(averages)
+    }
 
 
 def picture(name: str, figure: go.Figure, table: Table) -> Picture:

@@ -280,6 +280,24 @@ def strongest(trace: TokenTrace, count: int = 8) -> list[tuple[int, str, float]]
     return [(position, trace.pieces[position], float(scores[position])) for position in order]
 
 
+def offsets(found: Mapping[str, Any]) -> Table:
+    """An average offset by offset: mean and band of the rollouts, of their twins, of the difference."""
+    parts = [("Rollouts", found["average"]), ("Twins", found["twins"]), ("Rollouts minus twins", found["difference"])]
+    known = [(name, part) for name, part in parts if part is not None]
+    head = ("Offset", *(column for name, _ in known for column in (name, "95 % band", "Scenarios")))
+    rows = [
+        (f"{at:+d}".replace("-", "\u2212"), *(cell for _, part in known for cell in _at_offset(part, index)))
+        for index, at in enumerate(found["offsets"])
+    ]
+    return Table(head, tuple(rows))
+
+
+def _at_offset(part: Mapping[str, Any], index: int) -> tuple[str, str, str]:
+    low, high = part["low"][index], part["high"][index]
+    band = DASH if low is None or high is None else f"{number(low, '+.2f')} to {number(high, '+.2f')}"
+    return number(part["mean"][index], "+.2f"), band, str(part["scenarios"][index])
+
+
 def pretty(record: Mapping[str, Any] | None) -> Table | None:
     """A run record as names and values; nested names are joined by dots."""
     return None if record is None else Table(("Setting", "Value"), tuple(flat("", record)))
