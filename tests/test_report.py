@@ -247,6 +247,14 @@ def test_the_figures_data_are_json_and_plotly_is_there_once(folder):
     assert sum("plotly.js v" in text for _, text in found.scripts) == 1
 
 
+def test_every_figure_names_its_file_and_its_command(folder):
+    found = page(folder)
+    assert found.text.count("From results.json, made by interp steer") == 3
+    assert found.text.count("From probe.json, made by interp steer") == 1
+    (folder / "run.json").unlink()
+    assert page(folder).text.count("From results.json.") == 3, "a command that is not known is not made up"
+
+
 def test_a_number_changed_in_a_file_is_changed_in_the_page(folder):
     before = page(folder)
     changed = results()

@@ -1,4 +1,4 @@
-"""The committed probes are those that the committed recipe makes, and the README shows what their card says."""
+"""The committed probes are those that the committed recipe makes, and their page shows what their card says."""
 
 from pathlib import Path
 
@@ -39,8 +39,8 @@ def test_shipped_directions_belong_to_the_shipped_model(organism: Model, name: s
     assert {direction.site for direction in found.values()} == set(organism.all_sites())
 
 
-def test_the_readme_shows_the_card_at_a_glance() -> None:
+def test_the_page_on_probes_shows_the_card_at_a_glance() -> None:
     card = ProbeCard.load(PROBES / "desperation" / "organism")
     assert card.evidence is not None
-    shown = (ROOT / "README.md").read_text().partition("<!-- card -->\n")[2].partition("<!-- /card -->")[0]
+    shown = (ROOT / "docs" / "probes.md").read_text().partition("<!-- card -->\n")[2].partition("<!-- /card -->")[0]
     assert shown.strip() == "\n".join(glance(card.measures, card.evidence)), "copy the lines of `interp probe show`"

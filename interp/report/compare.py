@@ -32,7 +32,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
     """
     runs = _read(list(map(Path, folders)))
     results = {name: run.results for name, run in runs.items()}
-    figure = picture("runs", changes_by_run(results), arms(results))
+    figure = picture("runs", changes_by_run(results), arms(results), "results.json of each run")
     page = make_page(
         "compare.html.j2",
         f"{len(runs)} runs side by side",

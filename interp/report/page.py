@@ -24,14 +24,18 @@ from interp.report.viewer import script as viewer_script
 from interp.store import write_bytes
 from interp.traces import TokenTrace
 
+RESULTS = "results.json"
+
 
 class Picture(NamedTuple):
-    """A figure, what it says in words, and the table behind it."""
+    """A figure as JSON, the table behind it, and the file behind both."""
 
     name: str
     data: Markup
     height: int
     table: Table
+    source: str
+    """The file that it was drawn from; empty where it has none."""
 
 
 def write_report(folder: str | Path) -> Path:
@@ -69,6 +73,7 @@ def render(run: RunFolder) -> str:
         planned=tables.pretty(run.plan and run.plan["content"]),
         examples=chat.examples(run),
         record=tables.pretty(run.record),
+        command=run.record and run.record["command"],
         trace_views=[_trace_view(trace) for trace in run.traces],
         trace_data=data(run.traces) if run.traces else None,
     )
@@ -105,28 +110,30 @@ def policy_of(scripts: list[Markup]) -> str:
 def _pictures(run: RunFolder) -> dict[str, Picture]:
     """The figures that the run's files allow, by name."""
     results = run.results
-    found = {"outcomes": picture("outcomes", outcome_ladder(results), tables.outcomes(results))}
+    found = {"outcomes": picture("outcomes", outcome_ladder(results), tables.outcomes(results), RESULTS)}
     if doses(results):
-        found["doses"] = picture("doses", dose_response(results), tables.conditions(results))
+        found["doses"] = picture("doses", dose_response(results), tables.conditions(results), RESULTS)
     if results["arms"]:
-        found["ranks"] = picture("ranks", control_ranks(results), tables.ranks(results))
+        found["ranks"] = picture("ranks", control_ranks(results), tables.ranks(results), RESULTS)
     if run.probe is not None and run.probe["rows"]:
-        found["sweep"] = picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]))
+        found["sweep"] = picture("sweep", layer_sweep(run.probe["rows"]), tables.sweep(run.probe["rows"]), "probe.json")
     return found | locked_pictures(run.locked)
 
 
 def locked_pictures(averages: Sequence[Mapping[str, Any]]) -> dict[str, Picture]:
     """A picture with its table for each event-locked average in its plain form: `locked-0`, `locked-1`, ..."""
     return {
-        f"locked-{index}": picture(f"locked-{index}", event_locked_figure(found), tables.offsets(found))
+        f"locked-{index}": picture(
+            f"locked-{index}", event_locked_figure(found), tables.offsets(found), "event_locked.json"
+        )
         for index, found in enumerate(averages)
     }
 
 
-def picture(name: str, figure: go.Figure, table: Table) -> Picture:
+def picture(name: str, figure: go.Figure, table: Table, source: str = "") -> Picture:
     """A figure as pages hold it, with the table behind it."""
     content: Mapping[str, Any] = json.loads(figure.to_json() or "{}")
-    return Picture(name, htmlsafe_json_dumps(content), int(figure.layout.height), table)
+    return Picture(name, htmlsafe_json_dumps(content), int(figure.layout.height), table, source)
 
 
 def _trace_view(trace: TokenTrace) -> dict[str, Any]:
