@@ -8,10 +8,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from test_report import results
 
 from interp.errors import TranscriptError
-from interp.report import named_events, write_traces
+from interp.report import named_events, write_comparison, write_report, write_traces
 from interp.report.assets import own
+from interp.report.probes import write_index
 from interp.report.viewer import data, pack, packed_rows
 from interp.tokens import Span
 from interp.traces import PERCENTILES, TokenTrace, running_mean
@@ -145,12 +147,11 @@ def browser():
 
 
 @pytest.fixture
-def show(browser, tmp_path):
-    """Opens a page of traces; afterwards nothing was asked of any network, and nothing was complained about."""
+def visit(browser):
+    """Opens a page from disk; afterwards nothing was asked of any network, and nothing was complained about."""
     said, asked, pages = [], [], []
 
-    def open_page(traces, *, scheme="light", width=1300, height=950, **more):
-        path = write_traces(traces, tmp_path / "trace.html", **more)
+    def open_page(path, *, scheme="light", width=1300, height=950):
         page = browser.new_context(viewport={"width": width, "height": height}, color_scheme=scheme).new_page()
         page.on("console", lambda message: said.append(message.text))
         page.on("pageerror", lambda error: said.append(str(error)))
@@ -164,6 +165,17 @@ def show(browser, tmp_path):
         page.context.close()
     assert said == [] and [url for url in asked if not url.startswith("file:")] == []
     assert len(asked) == len(pages)
+
+
+@pytest.fixture
+def show(visit, tmp_path):
+    """Opens a page of traces."""
+
+    def open_traces(traces, *, scheme="light", width=1300, height=950, **more):
+        path = write_traces(traces, tmp_path / "trace.html", **more)
+        return visit(path, scheme=scheme, width=width, height=height)
+
+    return open_traces
 
 
 def token(page, position, pane=0):
@@ -412,3 +424,31 @@ def test_a_picture_of_the_page_is_kept(show, name, scheme, width):
     page.screenshot(path=path, full_page=True)
     assert path.stat().st_size > 10_000
     assert page.evaluate("document.documentElement.scrollWidth <= innerWidth"), "nothing sticks out sideways"
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_a_report_opens_with_its_figures_drawn_and_the_viewer_in_it_works(visit, tmp_path, scheme):
+    trace = mail()
+    (tmp_path / "results.json").write_text(json.dumps(results()))
+    (tmp_path / "traces.json").write_text(json.dumps({"traces": [trace.to_dict()]}))
+    page = visit(write_report(tmp_path), scheme=scheme)
+    assert page.locator(".plot .main-svg").count() >= 3
+    token(page, 20).hover()
+    assert "z +9.00" in page.locator(".v-card").inner_text()
+    slide(page, "site", 1)
+    assert page.locator('[data-o="site"]').inner_text() == "L1.resid_post"
+    SHOTS.mkdir(parents=True, exist_ok=True)
+    page.screenshot(path=SHOTS / f"report-{scheme}.png", full_page=True)
+
+
+def test_a_comparison_and_an_index_of_probes_open_without_a_complaint(visit, tmp_path):
+    for name in ("one", "other"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "results.json").write_text(json.dumps(results()))
+    page = visit(write_comparison([tmp_path / "one", tmp_path / "other"], tmp_path / "comparison.html"))
+    assert page.locator(".plot .main-svg").count() >= 1
+    row = {"name": "b", "model": "m", "state": "failed", "error": "no <b>data</b>"}
+    index = visit(write_index(tmp_path, [row, {"name": "a", "model": "m", "state": "done"}]))
+    assert "no <b>data</b>" in index.locator("body").inner_text()
+    index.locator("th").first.click()
+    assert index.locator("tbody tr").first.inner_text().startswith("a"), "sorted by the first column"

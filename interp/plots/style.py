@@ -53,7 +53,7 @@ TEMPLATE = go.layout.Template(
             "size": 13,
             "color": INK,
         },
-        "paper_bgcolor": "rgba(0,0,0,0)",
+        "paper_bgcolor": "#FFFFFF",  # pages make it their own; a still picture has to be read on dark pages too
         "plot_bgcolor": "rgba(0,0,0,0)",
         "margin": {"l": 64, "r": 16, "t": 40, "b": 52},
         "hovermode": "closest",

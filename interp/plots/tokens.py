@@ -18,6 +18,10 @@ _NAMED_SHARE = 0.045
 """A segment narrower than this share of the longest transcript has a border and no name."""
 
 
+_PANEL = 238
+"""Height of a transcript's part of the figure without its strip, in pixels."""
+
+
 def trace_figure(
     traces: Sequence[TokenTrace], directions: Sequence[str] | None = None, *, window: int = 12
 ) -> go.Figure:
@@ -38,15 +42,28 @@ def trace_figure(
         _band(figure, trace, rows[0], window, lines, first=number == 0)
         _lines(figure, trace, rows, window, lines, first=number == 0)
         _borders(figure, trace, max(map(len, traces)), (strip, lines))
-        _axes(figure, traces, number, strip, lines)
+        _axes(figure, traces, number, strip, lines, _cells(len(rows)))
     colours = {
         "colorscale": DIVERGING,
         "cmin": -limit,
         "cmax": limit,
         "cmid": 0,
-        "colorbar": {"title": {"text": "z"}, "thickness": 10, "len": 0.4, "y": 1, "yanchor": "top"},
+        "colorbar": {
+            "title": {"text": "z"},
+            "thickness": 10,
+            "lenmode": "pixels",
+            "len": 150,
+            "y": 1,
+            "yanchor": "top",
+        },
     }
-    return figure.update_layout(template=TEMPLATE, coloraxis=colours, height=90 + 270 * len(traces), legend_y=1.04)
+    height = 90 + (_PANEL + _cells(len(rows))) * len(traces)
+    return figure.update_layout(template=TEMPLATE, coloraxis=colours, height=height, legend_y=1.04)
+
+
+def _cells(n: int) -> int:
+    """The height of a strip of `n` directions, in pixels: names of neighbours must not touch."""
+    return max(32, 18 * n)
 
 
 def _usual(trace: TokenTrace) -> list[int]:
@@ -54,24 +71,28 @@ def _usual(trace: TokenTrace) -> list[int]:
     return [row for row, key in enumerate(trace.directions) if key.rpartition("@")[2] == site][: len(STYLES)]
 
 
-def _axes(figure: go.Figure, traces: Sequence[TokenTrace], number: int, strip: int, lines: int) -> None:
-    """The strip close above its lines, with room for the names of segments above it."""
-    trace, share = traces[number], 1 / len(traces)
-    top = 1 - number * share
+def _axes(figure: go.Figure, traces: Sequence[TokenTrace], number: int, strip: int, lines: int, cells: int) -> None:
+    """The strip of `cells` pixels close above its lines, with room for the names of segments above it."""
+    trace, share, panel = traces[number], 1 / len(traces), _PANEL + cells
+
+    def down(pixels: int) -> float:
+        return 1 - (number + pixels / panel) * share
+
     figure.update_xaxes(range=[-0.5, max(map(len, traces)) - 0.5], row=lines)
     figure.update_xaxes(range=[-0.5, max(map(len, traces)) - 0.5], visible=False, row=strip)
     figure.update_xaxes(title_text="Token" if number == len(traces) - 1 else None, row=lines)
     figure.update_yaxes(
-        domain=[top - 0.19 * share, top - 0.07 * share],
+        domain=[down(19 + cells), down(19)],
         showgrid=False,
         autorange="reversed",
         dtick=1,
         tickfont_size=11,
         ticks="",
+        showticklabels=cells > _cells(1),  # one direction is named by the legend
         row=strip,
     )
     figure.update_yaxes(
-        domain=[top - 0.89 * share, top - 0.22 * share],
+        domain=[down(panel - 30), down(27 + cells)],
         range=_reach(traces),
         zeroline=True,
         zerolinecolor=GREY,
@@ -94,7 +115,7 @@ def _reach(traces: Sequence[TokenTrace]) -> list[float]:
 def _strip(figure: go.Figure, trace: TokenTrace, rows: Sequence[int], at: int) -> None:
     """Every token as a coloured cell, one line of cells for each direction."""
     words = [plain(piece, 24) or "␣" for piece in trace.pieces]
-    names = [plain(trace.directions[row].rpartition("@")[0], 16) for row in rows]
+    names = [plain(trace.directions[row].rpartition("@")[0], 24) for row in rows]
     if len(set(names)) < len(names):
         names = [plain(trace.directions[row], 28) for row in rows]
     figure.add_heatmap(
