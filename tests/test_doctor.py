@@ -2,14 +2,17 @@
 
 import copy
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 import torch
+from transformers.cache_utils import DynamicCache
 
 from interp.doctor import Job, examine, gate, lines, sound
 from interp.doctor.check import Check
 from interp.errors import ModelError
 from interp.models import Model, load
+from interp.models.model import _cache_name
 from interp.sites import Site
 from interp.testing import FAMILIES, tiny_folder, tiny_tokenizer
 
@@ -306,6 +309,17 @@ def test_the_cost_of_a_job_is_counted_and_refused_where_memory_is_short(llama: M
     assert not huge.ok and "lower the rows" in huge.do
     long = looked_at(llama, Job(texts=1, tokens=513))["cost"]
     assert not long.ok and "513 tokens, and the model holds 512" in long.detail
+
+
+@pytest.mark.parametrize("family", ["llama", "gemma3", "mistral"])
+def test_the_cache_is_counted_as_it_is_kept_with_attention_that_slides(tmp_path: Path, family: str) -> None:
+    model, length = load(tiny_folder(tmp_path / family, family)), 40
+    cache = DynamicCache(config=model.hf.config)
+    for _ in range(2):  # a window is cut when the next tokens come
+        model.hf(torch.zeros((1, length // 2), dtype=torch.long), use_cache=True, **{_cache_name(model.hf): cache})
+    kept = sum(part.numel() * part.element_size() for layer in cache.layers for part in (layer.keys, layer.values))
+    found = looked_at(model, Job(texts=1, tokens=length, rollouts=1, new_tokens=0))["cost"].data["cache"]
+    assert kept <= found <= 1.1 * kept
 
 
 def test_the_gate_refuses_a_failing_model_unless_told_otherwise(llama: Model) -> None:

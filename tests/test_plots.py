@@ -159,6 +159,17 @@ def test_each_arm_stands_beside_its_own_controls_with_its_rank():
     assert np.allclose(real[0].error_x.array, 0.1)
 
 
+def test_a_change_stands_with_its_own_interval_and_the_ranked_one_is_drawn_apart():
+    """Controls with fewer rollouts: the rank is over the shared ones, the interval over all."""
+    fewer = results()
+    fewer["arms"][0]["rank"] |= {"real": -0.65}
+    drawn = named(control_ranks(fewer), "the direction")
+    solid, hollow = [[d for d in drawn if d.marker.symbol == symbol] for symbol in ("diamond", "diamond-open")]
+    assert np.allclose([d.x[0] for d in solid], [-0.4, -0.3, 0.3]) and [d.x[0] for d in hollow] == [-0.65]
+    assert np.allclose(solid[0].error_x.arrayminus, 0.1) and hollow[0].error_x.array is None
+    assert "rollouts that controls have too" in hollow[0].name and hollow[0].showlegend
+
+
 def test_an_arm_without_a_rank_says_so():
     broken = results()
     broken["arms"][0]["rank"] = None

@@ -255,6 +255,13 @@ def test_every_figure_names_its_file_and_its_command(folder):
     assert page(folder).text.count("From results.json.") == 3, "a command that is not known is not made up"
 
 
+def test_the_first_screen_pairs_a_change_with_its_own_interval():
+    fewer = results()
+    fewer["arms"][0]["rank"]["real"] = -0.9  # over the rollouts that its controls share
+    note = key_numbers(fewer)[1].note
+    assert note.startswith("−40 points against the baseline (95 % interval −50 to −30)")
+
+
 def test_a_number_changed_in_a_file_is_changed_in_the_page(folder):
     before = page(folder)
     changed = results()

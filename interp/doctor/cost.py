@@ -7,6 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
+from transformers.cache_utils import DynamicCache
 
 from interp.doctor.check import Check
 from interp.doctor.samples import Patient
@@ -35,7 +36,7 @@ def cost(patient: Patient, name: str, job: Job) -> Check:
     model = patient.model
     weights = sum(p.numel() * p.element_size() for p in model.hf.parameters())
     rows = min(job.batch_rows, job.rollouts)
-    cache = rows * (job.tokens + job.new_tokens) * _cache_bytes(model)
+    cache = rows * _cache_bytes(model, job.tokens + job.new_tokens)
     kept = job.texts * job.tokens * model.d_model * model.n_layers * 4
     seconds = job.texts * job.tokens / _reading_rate(model, job.tokens)
     if job.rollouts:
@@ -56,12 +57,14 @@ def cost(patient: Patient, name: str, job: Job) -> Check:
     return Check(name, ok, detail, do, data=data)
 
 
-def _cache_bytes(model: Model) -> int:
-    """Bytes of the key-value cache for one token of one row."""
+def _cache_bytes(model: Model, length: int) -> int:
+    """Bytes of the key-value cache of one row; blocks whose attention slides keep no more than their window."""
     config = model.hf.config.get_text_config()
     heads = getattr(config, "num_key_value_heads", None) or config.num_attention_heads
     width = getattr(config, "head_dim", None) or config.hidden_size // config.num_attention_heads
-    return 2 * model.n_layers * heads * width * torch.finfo(getattr(torch, model.dtype)).bits // 8
+    windows = [getattr(layer, "sliding_window", None) for layer in DynamicCache(config=model.hf.config).layers]
+    tokens = sum(min(length, window or length) for window in windows)
+    return 2 * tokens * heads * width * torch.finfo(getattr(torch, model.dtype)).bits // 8
 
 
 def _reading_rate(model: Model, tokens: int) -> float:

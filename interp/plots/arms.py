@@ -29,8 +29,9 @@ _FRAME = {"line": {"color": ORANGE, "width": 2}}
 def control_ranks(results: Mapping[str, Any]) -> go.Figure:
     """Each arm's change of the event's rate (diamond, with its interval) beside those of its controls.
 
-    An arm whose rank is undefined has no points, and says so. The row of a dose outside the calibrated range is shaded,
-    if the results hold a range.
+    Where controls have fewer rollouts than the arm, a hollow diamond is its change over the rollouts that they share:
+    that is the one that was ranked. An arm whose rank is undefined has no points, and says so. The row of a dose
+    outside the calibrated range is shaded, if the results hold a range.
     """
     arms, figure = results["arms"], go.Figure()
     cells = {cell["condition"]: cell for cell in results["cells"]}
@@ -91,25 +92,46 @@ def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any], *, first: bool)
 def _real(
     figure: go.Figure, index: int, arm: Mapping[str, Any], contrast: Mapping[str, Any] | None, *, first: bool
 ) -> None:
-    real, reach = arm["rank"]["real"], None
-    if contrast is not None and contrast["low"] is not None and contrast["high"] is not None:
+    """The change over all rollouts with its interval; hollow, the one that was ranked, where controls have fewer."""
+    ranked, found = arm["rank"]["real"], contrast or {}
+    change = found.get("difference")
+    shown, low, high = (ranked if change is None else change, found.get("low"), found.get("high"))
+    reach = None
+    if low is not None and high is not None:
         reach = {
             "type": "data",
-            "array": [max(0.0, contrast["high"] - real)],
-            "arrayminus": [max(0.0, real - contrast["low"])],
+            "array": [max(0.0, high - shown)],
+            "arrayminus": [max(0.0, shown - low)],
             "color": VERMILLION,
             "thickness": 1.4,
             "width": 4,
         }
+    _diamond(figure, index, arm, shown, "the direction", {"symbol": "diamond", "size": 11}, first, reach)
+    if abs(ranked - shown) > 1e-9:
+        name = "the direction, on the rollouts that controls have too"
+        _diamond(figure, index, arm, ranked, name, {"symbol": "diamond-open", "size": 9}, True)
+
+
+def _diamond(
+    figure: go.Figure,
+    index: int,
+    arm: Mapping[str, Any],
+    change: float,
+    name: str,
+    marker: Mapping[str, Any],
+    legend: bool,
+    reach: Mapping[str, Any] | None = None,
+) -> None:
     figure.add_scatter(
-        x=[real],
+        x=[change],
         y=[index],
         mode="markers",
-        name="the direction",
+        name=name,
+        legendgroup=name,
         error_x=reach,
-        showlegend=first,
+        showlegend=legend and name not in {line.name for line in figure.data},
         text=[plain(arm["treatment"])],
-        marker={"color": VERMILLION, "size": 11, "symbol": "diamond"},
+        marker={"color": VERMILLION, **marker},
         hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>",
     )
 

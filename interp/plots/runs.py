@@ -65,8 +65,9 @@ def _changes(
     marker: Mapping[str, Any],
 ) -> None:
     contrasts = {cell["condition"]: cell["contrast"] or {} for cell in results["cells"]}
-    values = [arm["rank"]["real"] for _, arm in arms]
-    ends = [(c.get("low"), c.get("high")) for c in (contrasts[arm["treatment"]] for _, arm in arms)]
+    found = [contrasts[arm["treatment"]] for _, arm in arms]
+    values = [c.get("difference", arm["rank"]["real"]) for c, (_, arm) in zip(found, arms, strict=True)]
+    ends = [(c.get("low"), c.get("high")) for c in found]
     figure.add_scatter(
         x=values,
         y=[row for row, _ in arms],

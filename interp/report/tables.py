@@ -58,8 +58,14 @@ def outermost(results: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     """The coherent arms that lower and raise the event most, lowest first; one or none where there are no more."""
     cells = {cell["condition"]: cell for cell in results["cells"]}
     arms = [arm for arm in results["arms"] if arm["rank"] is not None and _coherent(cells[arm["treatment"]])]
-    arms.sort(key=lambda arm: arm["rank"]["real"])
+    arms.sort(key=lambda arm: _change(arm, cells[arm["treatment"]]))
     return [arms[0], arms[-1]] if len(arms) > 1 else arms
+
+
+def _change(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> float:
+    """The change over all rollouts; the ranked one is over those that the controls have too."""
+    found = (cell["contrast"] or {}).get("difference")
+    return arm["rank"]["real"] if found is None else found
 
 
 def _replies(cell: Mapping[str, Any]) -> str:
@@ -75,7 +81,7 @@ def _arm_figure(arm: Mapping[str, Any], cell: Mapping[str, Any]) -> Figure:
     rank, contrast = arm["rank"], cell["contrast"]
     spread = "" if contrast is None else f" (95 % interval {points(contrast['low'])} to {points(contrast['high'])})"
     note = (
-        f"{points(rank['real'])} points against the baseline{spread}; rank {rank['rank']} of "
+        f"{points(_change(arm, cell))} points against the baseline{spread}; rank {rank['rank']} of "
         f"{len(rank['controls']) + 1} with its controls; {_replies(cell)}"
     )
     return _rate_figure(arm["name"], cell, note)
@@ -132,7 +138,7 @@ def ranks(results: Mapping[str, Any]) -> Table:
     head = (
         "Arm",
         "Tested",
-        "Change",
+        "Change, ranked",
         "Controls, lowest",
         "Controls, highest",
         "Rank",
