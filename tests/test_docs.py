@@ -24,7 +24,9 @@ from interp.transcripts import write_jsonl
 
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
-QUICK = "--n 4 --samples 1 --control-samples 1 --controls 4 --kinds random --no-ablate --add 0.06 --no-calibrate"
+QUICK = (
+    "--n-prompts 4 --samples 1 --control-samples 1 --controls 4 --kinds random --no-ablate --add 0.06 --no-calibrate"
+)
 LESS = {
     "interp steer": "interp steer --dry-run",
     "interp steer --plan --run mine": f"interp steer --plan --run mine {QUICK}",
@@ -129,8 +131,9 @@ def event_locked(desk: Path) -> None:
 
 
 def grading(desk: Path) -> None:
-    with pytest.raises(SystemExit):
+    with pytest.raises(SystemExit) as stop:
         main(shlex.split(f"steer --run example {QUICK}"))
+    assert stop.value.code == 0
 
 
 def transcripts(desk: Path) -> None:
@@ -154,11 +157,17 @@ def emotions(desk: Path) -> None:
 
 
 def sharing(desk: Path) -> None:
-    """Folders that no pull may take, and a workspace without the probe."""
-    shared = push(desk / "probes" / "desperation" / "organism", desk / "good", workspace=workspace(desk))
-    for name in ("with-a-pickle", "with-a-changed-byte", "another-probe-of-that-name"):
-        shutil.copytree(desk / "good", desk / name)
-    assert shared
+    """Folders that no pull may take."""
+    fitted = desk / "probes" / "desperation" / "organism"
+    shutil.copytree(fitted, desk / "other")
+    card = json.loads((fitted / "card.json").read_text())
+    (desk / "other" / "card.json").write_text(json.dumps(card | {"concept": "another"}))
+    for source, name in (
+        (fitted, "with-a-pickle"),
+        (fitted, "with-a-changed-byte"),
+        (desk / "other", "another-probe-of-that-name"),
+    ):
+        push(source, desk / name, workspace=workspace(desk))
     (desk / "with-a-pickle" / "pytorch_model.bin").write_bytes(b"")
     vectors = desk / "with-a-changed-byte" / "directions.safetensors"
     vectors.write_bytes(vectors.read_bytes()[:-1] + b"\x01")
