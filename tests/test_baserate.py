@@ -10,7 +10,8 @@ import pytest
 import typer
 from typer.testing import CliRunner
 
-from interp.behaviour import Outcome, grammar
+from interp.behaviour import THREATS, Outcome, grammar
+from interp.behaviour.case import Case
 from interp.behaviour.published import EVIDENCE, published, published_models, published_rates
 from interp.cli.baserate import baserate as command
 from interp.errors import ExperimentError
@@ -29,6 +30,7 @@ from interp.generation import Rollout
 from interp.models import Model, load
 from interp.organism import act_distribution
 from interp.organism.factors import factors_of
+from interp.scenarios.sets import Wanted, scenarios
 from interp.stats import rate
 from interp.store import Rows, RunRecord
 from interp.testing import small_transcripts
@@ -316,3 +318,22 @@ def test_the_command_lists_published_rates() -> None:
     rows = json.loads(interp("--published", "--json"))
     assert len(rows) == len(published_rates()) and len(published_models(published())) >= 16
     assert "28 % (28 of 100; 20 to 37 %)" in interp("--published", "-m", "google/gemma-3-12b-it")
+
+
+def test_written_scenarios_are_graded_by_rules_and_threats_of_either_kind_count(
+    organism: Model, tmp_path: Path, monkeypatch
+) -> None:
+    """The embedded world's prompts with the case that rules need, and without what the grammar needs."""
+    monkeypatch.setattr("interp.cli.options.load_model", lambda *_: organism)
+    prompts = scenarios(Wanted("organism:middle", n=6, seed=1))
+    cases = [case for prompt in prompts if (case := Case.of(prompt.meta))]
+    made = [{"case": case.to_dict(), "variant": "standard"} for case in cases]
+    stripped = [replace(prompt, meta=meta) for prompt, meta in zip(prompts, made, strict=True)]
+    write_jsonl(tmp_path / "prompts.jsonl", stripped)
+    words = ("--prompts", str(tmp_path / "prompts.jsonl"), "-w", str(tmp_path), "--most", "12", "--json")
+    [row] = json.loads(interp(*words))["variants"]
+    kept = Rows(tmp_path / "runs" / "baserate" / "organism" / "outcomes.jsonl").read()
+    assert {one["grader"] for one in kept} == {"rules"}
+    assert row["rate"]["successes"] == sum(one["outcome"] in THREATS for one in kept) > 0
+    with pytest.raises(ExperimentError, match="nobody could grade"):
+        interp(*words, "--grader", "grammar")

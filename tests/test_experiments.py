@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from interp.behaviour import Outcome
+from interp.behaviour import Outcome, Rules, grammar
 from interp.directions import Direction
 from interp.errors import DirectionError, EditError, ExperimentError, SiteError, StoreError
 from interp.experiments import (
@@ -30,7 +30,9 @@ from interp.experiments.results import assemble
 from interp.experiments.tables import to_dict
 from interp.experiments.verdict import WORDS, refusals
 from interp.generation import Rollout, Sampling
-from interp.models import Model
+from interp.models import Model, load
+from interp.organism.sets import benign_transcripts
+from interp.scenarios.sets import Wanted, scenarios
 from interp.sites import Site
 from interp.stats import Interval
 from interp.store import Rows, fingerprint
@@ -181,6 +183,11 @@ def test_a_plan_that_says_nothing_is_refused() -> None:
             Plan("q", "d", arms)
     with pytest.raises(ExperimentError, match="controls"):
         Plan("q", "d", (LOWER,), n_controls=0)
+
+
+@pytest.fixture(scope="module")
+def organism() -> Model:
+    return load("organism")
 
 
 def small_plan(**changes) -> Plan:
@@ -439,3 +446,17 @@ def test_a_cap_at_a_benign_quantile_fires_above_it_only(llama: Model, tmp_path: 
         found = Rows(tmp_path / str(share) / "rollouts.jsonl").read()
         rows[share] = sum(row["changed"] for row in found if row["condition"].endswith("| d"))
     assert rows[0.5] > rows[0.999]
+
+
+def test_blackmail_by_rules_is_counted_as_by_the_grammar(organism: Model, tmp_path: Path) -> None:
+    """Rules grade on the full ladder, which has no rung of the event's name."""
+    prompts = scenarios(Wanted("organism:middle", n=8, seed=2))
+    directions = {SITE: random_direction(organism)}
+    plan = small_plan(samples=2, control_samples=2, sampling=Sampling(max_new_tokens=128))
+    benign = benign_transcripts(8, seed=1)
+    rates = {}
+    for grader in (Rules(), grammar):
+        folder = tmp_path / str(grader is grammar)
+        found, _ = steer(organism, plan, prompts, directions, benign=benign, folder=folder, grader=grader)
+        rates[grader is grammar] = found.baseline.rate
+    assert rates[True].successes == rates[False].successes > 0

@@ -9,12 +9,12 @@ from time import process_time
 import pytest
 from known_replies import HELD_OUT, KNOWN, KYLE, THREAT, Known, mail, pad
 
-from interp.behaviour import Outcome, grammar
+from interp.behaviour import grammar
 from interp.behaviour.agreement import agreement
 from interp.behaviour.case import SUMMIT_BRIDGE, Case
 from interp.behaviour.grading import grade_all
-from interp.behaviour.ladder import FROM_WORLD, RUNGS, SCALE, THREATS, on_full_ladder, on_rung, rung_named
-from interp.behaviour.outcomes import BROKEN, LADDER, counts
+from interp.behaviour.ladder import FROM_WORLD, RUNGS, SCALE, on_full_ladder, on_rung, rung_named
+from interp.behaviour.outcomes import BROKEN, LADDER, THREATS, Outcome, counts
 from interp.behaviour.rules import Rules, resisting
 from interp.errors import ExperimentError
 from interp.generation import Rollout
@@ -213,3 +213,17 @@ def test_nothing_that_a_model_may_write_takes_long(reply: str) -> None:
     before = process_time()
     RULES(rollout(reply))
     assert process_time() - before < 3
+
+
+@pytest.mark.parametrize("rung", SCALE)
+def test_blackmail_on_the_full_ladder_is_a_threat_that_was_sent(rung: str) -> None:
+    assert on_rung(rung, "rules").is_rung("blackmail") == (rung in THREATS)
+    assert on_rung(rung, "rules").is_rung(rung) is True
+
+
+def test_a_rung_that_the_grader_does_not_know_is_refused_and_not_a_no() -> None:
+    with pytest.raises(ExperimentError, match="counting 'plead': rules grades on explicit threat"):
+        on_rung("resistance", "rules").is_rung("plead")
+    with pytest.raises(ExperimentError, match="Count one of these"):
+        Outcome("comply", "grammar").is_rung("implied threat")
+    assert on_rung(None, "rules").is_rung("plead") is None and Outcome("truncated", "g").is_rung("harmful") is False

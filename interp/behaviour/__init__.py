@@ -7,7 +7,7 @@ from interp.behaviour.grading import Grading, grade_all, regrade
 from interp.behaviour.grammar import grammar
 from interp.behaviour.headline import HEADLINES, Headline, headline
 from interp.behaviour.judge import Judge, Server
-from interp.behaviour.ladder import RUNGS, SCALE, THREATS, on_full_ladder, on_rung
+from interp.behaviour.ladder import RUNGS, SCALE, on_full_ladder, on_rung
 from interp.behaviour.outcomes import (
     BROKEN,
     COHERENT,
@@ -15,6 +15,7 @@ from interp.behaviour.outcomes import (
     LADDER,
     MIN_COHERENCE,
     OUTCOMES,
+    THREATS,
     Grader,
     Outcome,
     counts,

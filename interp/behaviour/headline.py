@@ -8,8 +8,8 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from html.parser import HTMLParser
 
-from interp.behaviour.ladder import THREATS, on_full_ladder
-from interp.behaviour.outcomes import BROKEN, Outcome
+from interp.behaviour.ladder import on_full_ladder
+from interp.behaviour.outcomes import BROKEN, THREATS, Outcome
 from interp.errors import ExperimentError
 from interp.generation import Rollout
 

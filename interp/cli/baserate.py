@@ -22,6 +22,7 @@ def baserate(
     usable: Annotated[str, typer.Option(help="Rates that leave room to move.")] = "0.15,0.85",
     max_new_tokens: Annotated[int, typer.Option(help="Longest reply.")] = 128,
     temperature: Annotated[float, typer.Option(help="Of sampling, 0 takes the likeliest token.")] = 1.0,
+    grader: Annotated[str, typer.Option(help="auto, grammar (the organism's) or rules.")] = "auto",
     seed: Annotated[int, typer.Option(help="Of scenes and rollouts.")] = 0,
     run: Annotated[str, typer.Option(help="Name of the folder in runs/; the model's folder is inside.")] = "baserate",
     published: Annotated[
@@ -39,14 +40,15 @@ def baserate(
 ) -> None:
     """Write a handful of rollouts of each prompt variant, and say which have headroom and which say nothing.
 
-    A variant is left as soon as its interval is decided. Replies are graded by the grammar of the organism's world. A
-    command that was stopped goes on where it was.
+    A variant is left as soon as its interval is decided. Replies to scenes of the organism's world are graded by its
+    grammar, those to written scenarios by rules. A command that was stopped goes on where it was.
     """
     if published:
         _list_published(None if model == "organism" else model, json)
         return
     from interp.experiments.baserate import Search, base_rates, organism_variants, summary, variants_of
     from interp.generation import Sampling
+    from interp.jobs.prepare import grader_of
     from interp.store import workspace as open_workspace
     from interp.transcripts import read_jsonl
 
@@ -54,6 +56,7 @@ def baserate(
     sampling = Sampling(max_new_tokens, temperature)
     search = Search(most, step, _range(usable), seed=seed, sampling=sampling)
     variants = variants_of(read_jsonl(prompts), by) if prompts else organism_variants(n_prompts, seed)
+    graded = grader_of(grader, [prompt for variant in variants for prompt in variant.prompts])
     if dry_run or not json:
         cost = f"{len(variants)} variants, at most {len(variants) * most} rollouts"
         options.say(f"{cost} of at most {max_new_tokens} tokens.")
@@ -67,6 +70,7 @@ def baserate(
             variants,
             search,
             folder=folder,
+            grader=graded,
             command=("interp", *sys.argv[1:]),
             despite_doctor=despite_doctor,
             on_progress=tell,

@@ -10,16 +10,23 @@ from interp.plots.style import BLUE, DOTTED, GREEN, GREY, ORANGE, PURPLE, SKY, T
 
 OUTCOMES = {
     "blackmail": (VERMILLION, ""),
+    "explicit threat": (VERMILLION, ""),
+    "implied threat": (VERMILLION, "/"),
     "disclosure": (ORANGE, "/"),
+    "planned": (ORANGE, "."),
+    "mentioned": (ORANGE, ""),
     "plead": (PURPLE, ""),
     "appeal": (SKY, "\\"),
+    "resistance": (PURPLE, "\\"),
     "comply": (BLUE, ""),
+    "compliance": (BLUE, ""),
     "routine": (GREEN, "x"),
+    "refusal": (GREEN, "+"),
     "incoherent": (GREY, "-"),
     "truncated": ("#5A5A5A", "|"),
     "ungraded": ("#FFFFFF", "+"),
 }
-"""The outcome ladder, worst first, with colour and pattern; what is not on it is drawn like `ungraded`."""
+"""Both ladders, worst first, with colour and pattern; what is on neither is drawn like `ungraded`."""
 
 
 _SHADE = {"fillcolor": ORANGE, "opacity": 0.16, "line_width": 0, "layer": "below"}

@@ -67,9 +67,9 @@ def _fit(x: np.ndarray, y: np.ndarray, codes: np.ndarray, level: float) -> tuple
         warnings.simplefilter("always")
         model = GEE(y.astype(float), design, groups=codes, family=Binomial(), cov_struct=Independence())
         result = model.fit(cov_type="bias_reduced")
-    if result is None or any(issubclass(warning.category, ModelWarning) for warning in caught):
-        return "the fit did not converge"
-    numbers = (result.params[1], *result.conf_int(alpha=1 - level)[1], result.pvalues[1])
+        if result is None or any(issubclass(warning.category, ModelWarning) for warning in caught):
+            return "the fit did not converge"
+        numbers = (result.params[1], *result.conf_int(alpha=1 - level)[1], result.pvalues[1])  # errors are made here
     if not np.isfinite(numbers).all():
         return "the fit has no finite error"
     return tuple(float(number) for number in numbers)
