@@ -35,6 +35,11 @@ LESS = {
         "interp calibrate --direction emotion:desperate --prompts agent.jsonl --max-new-tokens 64 --samples 1"
     ),
     "interp probe probes/desperation/recipe.toml": "interp probe probes/desperation/recipe.toml --dry-run",
+    "interp probe a.toml b.toml --model organism --model ./my-model": (
+        "interp probe a.toml b.toml --model organism --model ./my-model --dry-run"
+    ),
+    "interp probe a.toml b.toml --resume": "interp probe a.toml --resume",
+    "interp probe a.toml b.toml --shard 1/2": "interp probe a.toml b.toml --shard 1/2 --dry-run",
     "interp event-locked": "interp event-locked --n 4 --samples 1 --n-random 20",
 }
 """What a page says, and what runs here in its place: the same command on less, or its cost alone."""
@@ -50,6 +55,7 @@ ELSEWHERE = {
 FAILS = {"interp emotions lint stories.jsonl"}
 """Commands that exit with 1 by the page's own words, without an error."""
 FEWER = {
+    "probes/desperation/recipe.toml": "a.toml",
     "middle_band_with_twins(48": "middle_band_with_twins(6",
     "samples=4": "samples=1",
     "middle_band_transcripts(8": "middle_band_transcripts(2",
@@ -118,7 +124,8 @@ def desk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     for name in ("a", "b"):
         (tmp_path / f"{name}.toml").write_text(RECIPE.format(name=name))
     for name in ("my-model", "tiny-llama", *FAMILIES.values()):
-        tiny_folder(tmp_path / name, name if name in FAMILIES.values() else "llama")
+        family = name if name in FAMILIES.values() else "llama"
+        tiny_folder(tmp_path / name, family, max_position_embeddings=2048)
     monkeypatch.chdir(tmp_path)
     monkeypatch.delenv("INTERP_HOME", raising=False)
     return tmp_path
@@ -132,7 +139,7 @@ def event_locked(desk: Path) -> None:
 
 def grading(desk: Path) -> None:
     with pytest.raises(SystemExit) as stop:
-        main(shlex.split(f"steer --run example {QUICK}"))
+        main(["rollouts", "--set", "organism:middle", "--n", "4", "--grader", "grammar", "--run", "example"])
     assert stop.value.code == 0
 
 

@@ -195,5 +195,6 @@ def _columns(
 def _refuse(transcripts: Sequence[Transcript], bad: Sequence[bool], fault: str, do: str) -> None:
     named = [transcript.id for transcript, is_bad in zip(transcripts, bad, strict=True) if is_bad]
     if named:
-        found = f"{len(named)} of {len(bad)} transcripts {fault}: {', '.join(named)}"
+        more = f" and {len(named) - 5} more" if len(named) > 5 else ""
+        found = f"{len(named)} of {len(bad)} transcripts {fault}: {', '.join(named[:5])}{more}"
         raise TranscriptError("reading activations", found, do)
