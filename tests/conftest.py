@@ -1,6 +1,7 @@
 """Fixtures that several test files share: one tiny model of each family, built once."""
 
 import os
+from collections.abc import Iterator
 
 import pytest
 
@@ -12,6 +13,7 @@ from interp.models import Model  # noqa: E402
 from interp.testing import FAMILIES, tiny_model  # noqa: E402
 
 torch.set_num_threads(1)
+FIT_MANY = {"test_batch", "test_cli_probe", "test_docs", "test_evidence", "test_jobs"}
 
 
 @pytest.fixture(scope="session")
@@ -25,6 +27,16 @@ def tiny(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Model]:
 def model(request: pytest.FixtureRequest, tiny: dict[str, Model]) -> Model:
     """Each tiny model in turn."""
     return tiny[request.param]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def fewer_fits_of_text_baselines(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Files that fit many probes choose baselines from a smaller grid; test_baselines.py tests the baselines."""
+    with pytest.MonkeyPatch.context() as patch:
+        if request.module.__name__.rpartition(".")[2] in FIT_MANY:
+            patch.setattr("interp.probes.surface.PENALTIES", (0.01, 1.0))
+            patch.setattr("interp.probes.surface.WIDTHS", (None,))
+        yield
 
 
 @pytest.fixture
