@@ -59,7 +59,14 @@ TEMPLATE = go.layout.Template(
         "hovermode": "closest",
         "modebar": {"bgcolor": "rgba(0,0,0,0)", "color": GREY, "activecolor": INK},
         "hoverlabel": {"bgcolor": "#FFFFFF", "font": {"size": 12, "color": INK}, "align": "left"},
-        "legend": {"orientation": "h", "x": 0, "y": 1.02, "yanchor": "bottom", "font": {"size": 12}},
+        "legend": {
+            "orientation": "h",
+            "x": 0,
+            "y": 1.02,
+            "yanchor": "bottom",
+            "font": {"size": 12},
+            "bgcolor": "rgba(0,0,0,0)",
+        },
         "xaxis": {
             "showgrid": False,
             "zeroline": False,
