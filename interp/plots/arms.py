@@ -136,7 +136,7 @@ def _diamond(
         name=name,
         legendgroup=name,
         error_x=reach,
-        showlegend=legend and name not in {line.name for line in figure.data},
+        showlegend=legend and name not in {getattr(line, "name", None) for line in figure.data},
         text=[plain(arm["treatment"])],
         marker={"color": VERMILLION, **marker},
         hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>",
