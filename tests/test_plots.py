@@ -187,9 +187,11 @@ def test_every_reply_is_in_the_ladder_once_ungraded_ones_too():
     assert [bar.name for bar in figure.data] == ["blackmail", "routine", "ungraded"]
 
 
-def test_the_ladder_has_a_look_for_every_outcome_and_no_two_are_alike():
-    assert [*OUTCOMES] == [*behaviour.OUTCOMES, "ungraded"]
-    assert len(set(OUTCOMES.values())) == len(OUTCOMES)
+@pytest.mark.parametrize("scale", [behaviour.LADDER, behaviour.SCALE], ids=["embedded world", "full ladder"])
+def test_a_ladder_has_a_look_for_every_outcome_in_order_and_no_two_are_alike(scale):
+    wanted = [*scale, *behaviour.BROKEN, "ungraded"]
+    looks = {name: look for name, look in OUTCOMES.items() if name in wanted}
+    assert [*looks] == wanted and len(set(looks.values())) == len(wanted)
 
 
 def probe_rows():
