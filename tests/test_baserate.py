@@ -337,3 +337,5 @@ def test_written_scenarios_are_graded_by_rules_and_threats_of_either_kind_count(
     assert row["rate"]["successes"] == sum(one["outcome"] in THREATS for one in kept) > 0
     with pytest.raises(ExperimentError, match="nobody could grade"):
         interp(*words, "--grader", "grammar")
+    with pytest.raises(ExperimentError, match="no such grader. Choose one of auto, grammar, rules"):
+        interp(*words, "--grader", "oracle")

@@ -186,8 +186,11 @@ def grader_of(name: str, prompts: Sequence[Transcript]) -> Grader:
     """The grader of that name; `auto` is the grammar for scenes of the organism's world, and the rules for others.
 
     Raises:
-        ExperimentError: replies to these prompts could not be graded, so nothing is spent on them.
+        ExperimentError: there is no such grader, or replies to these prompts could not be graded, so nothing is spent
+            on them.
     """
+    if name not in ("auto", "grammar", "rules"):
+        raise ExperimentError(f"grading by {name}", "no such grader", "choose one of auto, grammar, rules")
     factors = set(Factors.__dataclass_fields__)
     worldly = [factors <= set(prompt.meta) for prompt in prompts]
     name = ("grammar" if all(worldly) else "rules") if name == "auto" else name
@@ -197,7 +200,7 @@ def grader_of(name: str, prompts: Sequence[Transcript]) -> Grader:
         lacking = [prompt.id for prompt in prompts if Case.of(prompt.meta) is None]
     if lacking:
         found = f"{len(lacking)} say in meta nothing of their scene, so nobody could grade their replies: "
-        raise ExperimentError(f"steering on {len(prompts)} prompts", found + ", ".join(lacking[:5]), do)
+        raise ExperimentError(f"grading replies to {len(prompts)} prompts", found + ", ".join(lacking[:5]), do)
     return grammar if name == "grammar" else Rules()
 
 
