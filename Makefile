@@ -10,7 +10,7 @@ demo: $(READY)  ## the whole experiment on the embedded model; prints where the 
 	$(BIN)/interp demo
 
 test: $(READY) lint types  ## every test
-	$(BIN)/python -m pytest -q -n 2 --nbmake notebooks
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --timeout 900 --nbmake notebooks
 	$(BIN)/python -m pytest -q -n 2
 
 lint: $(READY)
