@@ -41,10 +41,9 @@ def parse_window(text: str) -> tuple[int, int]:
     Raises:
         ExperimentError: it is something else.
     """
-    first, colon, last = text.partition(":")
     try:
-        assert colon
+        first, last = text.split(":")
         return int(first), int(last)
-    except (AssertionError, ValueError):
+    except ValueError:
         do = "write the first and the last offset, as in -10:-1"
         raise ExperimentError(f"testing the window {text!r}", "it is not FIRST:LAST", do) from None

@@ -55,7 +55,7 @@ def control_ranks(results: Mapping[str, Any]) -> go.Figure:
         )
         if arm["rank"] is not None:
             _bank(figure, index, arm, first=arm is first)
-            _real(figure, index, arm, cells[arm["treatment"]]["contrast"], first=arm is first)
+            _real(figure, index, arm, cells[arm["treatment"]]["contrast"])
     _mark_beyond(figure, [is_beyond(results, cells[arm["treatment"]]) for arm in arms], _SHADE, "square")
     figure.add_vline(0, line=DOTTED)
     figure.update_xaxes(
@@ -96,9 +96,7 @@ def _bank(figure: go.Figure, index: int, arm: Mapping[str, Any], *, first: bool)
     )
 
 
-def _real(
-    figure: go.Figure, index: int, arm: Mapping[str, Any], contrast: Mapping[str, Any] | None, *, first: bool
-) -> None:
+def _real(figure: go.Figure, index: int, arm: Mapping[str, Any], contrast: Mapping[str, Any] | None) -> None:
     """The change over all rollouts with its interval; hollow, the one that was ranked, where controls have fewer."""
     ranked, found = arm["rank"]["real"], contrast or {}
     change = found.get("difference")
@@ -113,10 +111,10 @@ def _real(
             "thickness": 1.4,
             "width": 4,
         }
-    _diamond(figure, index, arm, shown, "the direction", {"symbol": "diamond", "size": 11}, first, reach)
+    _diamond(figure, index, arm, shown, "the direction", {"symbol": "diamond", "size": 11}, reach)
     if abs(ranked - shown) > 1e-9:
         name = "the direction, on the rollouts that controls have too"
-        _diamond(figure, index, arm, ranked, name, {"symbol": "diamond-open", "size": 9}, True)
+        _diamond(figure, index, arm, ranked, name, {"symbol": "diamond-open", "size": 9})
 
 
 def _diamond(
@@ -126,9 +124,9 @@ def _diamond(
     change: float,
     name: str,
     marker: Mapping[str, Any],
-    legend: bool,
     reach: Mapping[str, Any] | None = None,
 ) -> None:
+    """One diamond; a name stands in the legend once."""
     figure.add_scatter(
         x=[change],
         y=[index],
@@ -136,7 +134,7 @@ def _diamond(
         name=name,
         legendgroup=name,
         error_x=reach,
-        showlegend=legend and name not in {getattr(line, "name", None) for line in figure.data},
+        showlegend=name not in {getattr(line, "name", None) for line in figure.data},
         text=[plain(arm["treatment"])],
         marker={"color": VERMILLION, **marker},
         hovertemplate="%{text}<br>change %{x:+.0%}<extra></extra>",
