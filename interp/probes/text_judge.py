@@ -142,22 +142,27 @@ class TextJudge:
         key, failed, stop = self._key(), None, Event()
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="text-judge")
         try:
-            waiting = {pool.submit(self._ask, text, key, stop): name for name, text in texts.items()}
+            waiting = {pool.submit(self._ask_first, text, key, stop): name for name, text in texts.items()}
             for done in as_completed(waiting):
-                if done.cancelled():
-                    continue
                 if error := done.exception():
                     failed = failed or error
-                    stop.set()
-                    for other in waiting:  # not by a shutdown, which would leave them unannounced and us waiting
-                        other.cancel()
-                else:
-                    yield waiting[done], done.result()
+                elif (reply := done.result()) is not None:
+                    yield waiting[done], reply
         finally:
             stop.set()
             pool.shutdown(wait=True, cancel_futures=True)
         if failed:
             raise failed
+
+    def _ask_first(self, text: str, key: str | None, stop: Event) -> str | None:
+        """The reply to one text; None once another text has failed. Whoever fails stops the others before it ends."""
+        if stop.is_set():
+            return None
+        try:
+            return self._ask(text, key, stop)
+        except BaseException:
+            stop.set()
+            raise
 
     def _ask(self, text: str, key: str | None, stop: Event) -> str:
         """The reply to one text, asked for again while the server may yet give it."""
