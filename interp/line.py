@@ -1,6 +1,6 @@
 """The whole line: from a model and a recipe to a report, stage after stage, each kept in the run's folder."""
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -12,6 +12,7 @@ from interp.errors import ExperimentError, ProbeError
 from interp.event_locked import EventLocked, around_events, middle_band_with_twins, replies
 from interp.experiments import Verdict, announce, steer, without_reply
 from interp.experiments.organism import SAMPLING
+from interp.experiments.tasks import Task
 from interp.generation import BASELINE, generate
 from interp.jobs import Recipe, probe
 from interp.jobs.prepare import Progress, chosen_of, prepare
@@ -80,11 +81,14 @@ def experiment(
     workspace: Workspace,
     folder: Path,
     command: Sequence[str],
+    tasks: Mapping[str, Task] = {},
     only_plan: bool = False,
     despite_doctor: bool = False,
     on_progress: Progress | None = None,
 ) -> Verdict | Path:
     """Examine the model, carry out the experiment, and write the report; the folder resumes after a kill.
+
+    Scores of the further `tasks` (see `interp.named_tasks`) stand among the side effects.
 
     With `only_plan`, `plan.json` is written and nothing is generated but what the range of doses needs; its path comes
     back.
@@ -105,7 +109,7 @@ def experiment(
         "benign": ready.benign,
         "folder": folder,
         "grader": ready.grader,
-        "around": ready.around,
+        "around": replace(ready.around, tasks=tasks),
         "command": command,
         "despite_doctor": despite_doctor,
     }

@@ -53,6 +53,7 @@ ELSEWHERE = {
     "python benchmarks": "benchmarks measure; test_benchmarks.py runs them on less",
     "interp organism train": "test_organism_sets.py and organism/ train a few steps",
     "inspect eval": "test_inspect_provider.py and test_inspect_tasks.py run these tasks",
+    "interp steer --side-task": "data of a hub; test_named_tasks.py and test_lm_eval.py run tasks of our own",
     "interp steer --task": "test_inspect_sweep.py runs these sweeps on less",
     "interp transcripts convert logs": "test_inspect_logs.py reads logs with scores of several values",
     "interp probe push desperation --to hf://": "needs a hub; test_sharing.py pushes to a local one",

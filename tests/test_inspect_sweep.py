@@ -24,7 +24,7 @@ from interp.errors import ExperimentError
 from interp.experiments import Arm, Plan, steer
 from interp.generation import Sampling
 from interp.inspect_provider.samples import event_of, outcome_of, truth
-from interp.inspect_provider.sweep import Evaluation, sweep, task_arguments
+from interp.inspect_provider.sweep import Evaluation, sweep
 from interp.line import DIRECTION, open_probe
 from interp.models import Model, load
 from interp.organism.sets import benign_transcripts, middle_band_transcripts
@@ -285,20 +285,6 @@ def test_a_score_that_is_neither_true_nor_false_is_refused() -> None:
     for value in (0.4, "P", "maybe", 7):
         with pytest.raises(ExperimentError, match="neither true nor false"):
             truth(value, "s")
-
-
-def test_task_arguments_are_read_as_what_they_are() -> None:
-    words = ["n=4", "twins=true", "scenario=blackmail", "grader_model=interp_rules/v1", "x=[1,2]", "eq=a=b"]
-    assert task_arguments(words) == {
-        "n": 4,
-        "twins": True,
-        "scenario": "blackmail",
-        "grader_model": "interp_rules/v1",
-        "x": [1, 2],
-        "eq": "a=b",
-    }
-    with pytest.raises(ExperimentError, match="name=value"):
-        task_arguments(["n"])
 
 
 def run(capsys: pytest.CaptureFixture[str], *words: str) -> tuple[int, str, str]:

@@ -13,10 +13,11 @@ from inspect_ai.solver import generate as solve
 from interp.edits import Edit
 from interp.errors import ExperimentError
 from interp.experiments.side_effects import measure_side_effects
+from interp.experiments.tasks import KEPT
 from interp.generation import BASELINE, Condition
 from interp.inspect_provider import tasks
 from interp.inspect_provider.sweep import Evaluation
-from interp.inspect_provider.tasks import KEPT, inspect_task
+from interp.inspect_provider.tasks import inspect_task
 from interp.models import Model, load
 from interp.organism.sets import benign_transcripts
 from interp.store import Rows
@@ -64,7 +65,7 @@ def test_a_score_that_is_not_there_or_not_named_is_refused(organism: Model, tmp_
     for score, said in ((None, "the task scores blackmail, coherent"), ("kindness", "the task scores")):
         evaluation = Evaluation("interp/organism_blackmail", {"n": 1, "seed": 7}, score=score)
         with pytest.raises(ExperimentError, match=said):
-            inspect_task(organism, evaluation, folder=tmp_path)(BASELINE)
+            inspect_task(organism, evaluation, folder=tmp_path)(BASELINE, None)
     assert Rows(tmp_path / KEPT).read() == []
 
 
@@ -86,4 +87,4 @@ def test_a_score_of_words_is_refused_by_name(organism: Model, tmp_path: Path) ->
     task = Task(dataset=[Sample(id="1", input="Please reply to Ada.")], solver=solve(), scorer=mood(), name="moods")
     evaluation = Evaluation(task, settings={"max_tokens": 4})
     with pytest.raises(ExperimentError, match="reading the score mood: a value of 'fine'"):
-        inspect_task(organism, evaluation, folder=tmp_path)(BASELINE)
+        inspect_task(organism, evaluation, folder=tmp_path)(BASELINE, None)

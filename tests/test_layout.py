@@ -37,10 +37,13 @@ ORDER = [
     "sharing",
     "line",
     "inspect_provider",
+    "lm_eval_provider",
+    "named_tasks",
     "cli",
     "testing",
 ]
-HEAVY = {"torch", "transformers", "transformer_lens", "sklearn", "plotly", "scipy", "statsmodels", "ray", "inspect_ai"}
+HEAVY = {"torch", "transformers", "transformer_lens", "sklearn", "plotly", "scipy", "statsmodels", "ray"}
+HEAVY |= {"inspect_ai", "lm_eval"}
 ALLOWED_IN = {
     "torch": ORDER[ORDER.index("directions") :],
     "transformer_lens": ["models", "testing"],
@@ -53,6 +56,7 @@ ALLOWED_IN = {
     "typer": ["cli"],
     "rich": ["cli"],
     "inspect_ai": ["inspect_provider"],
+    "lm_eval": ["lm_eval_provider"],
     "huggingface_hub": ["models", "sharing"],
 }
 

@@ -77,7 +77,7 @@ def test_zero_strength_changes_every_measure_by_exactly_nothing(organism: Model,
         graded=[(rollout, grammar(rollout)) for rollout in rollouts],
         twin_graded=twin_graded,
         emotions=[random_direction(organism, 2, seed=3, name="joy"), random_direction(organism, 0, seed=4, name="awe")],
-        tasks={"sums": lambda _: [TaskScore("1", "g", 0.5), TaskScore("2", "h", None)]},
+        tasks={"sums": lambda *_: [TaskScore("1", "g", 0.5), TaskScore("2", "h", None)]},
     )
     differences = changes(found, nothing.name)
     assert len(differences) == 14 and set(differences.values()) == {0.0}
@@ -167,7 +167,7 @@ def test_a_push_along_an_emotion_raises_its_score_by_what_was_added(organism: Mo
 def test_a_further_task_that_suffers_is_found(llama: Model) -> None:
     edited = push(llama, 0.5)
 
-    def sums(condition: Condition) -> list[TaskScore]:
+    def sums(condition: Condition, norms: object) -> list[TaskScore]:
         right = 0.9 if condition.name == "baseline" else 0.5
         return [TaskScore(str(n), f"g{n % 10}", None if n == 7 else float(n < 60 * right)) for n in range(60)]
 

@@ -61,6 +61,13 @@ def steer(
     ] = None,
     task_arg: Annotated[list[str] | None, typer.Option(help="An argument of the task, name=value; repeatable.")] = None,
     score: Annotated[str | None, typer.Option(help="Which score of the task is counted.")] = None,
+    side_task: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="A task whose score is a side effect, repeatable: 'inspect_evals/gsm8k score=match limit=50', "
+            "'lm_eval/arc_easy limit=100 num_fewshot=5'."
+        ),
+    ] = None,
     beyond_window: Annotated[bool, typer.Option(help="Take prompts longer than the model was trained on.")] = False,
     batch_rows: Annotated[int, typer.Option(help="Replies of a task that are written at a time.")] = 64,
     samples: Annotated[
@@ -107,12 +114,15 @@ def steer(
     that was stopped goes on where it was when the same command is given again.
     """
     given = dict(locals())
-    from interp.jobs.steering import Benign, Prompts, Steering
+    from interp.jobs.steering import Benign, Prompts, SideTask, Steering
     from interp.line import experiment as carry_out
+    from interp.named_tasks import named_tasks
     from interp.store import workspace as open_workspace
 
     _refuse_together(
-        task, {"--prompts": prompts}, {"--task-arg": task_arg, "--score": score, "--beyond-window": beyond_window}
+        task,
+        {"--prompts": prompts, "--side-task": side_task},
+        {"--task-arg": task_arg, "--score": score, "--beyond-window": beyond_window},
     )
     if experiment is not None:
         _refuse_beside(given)
@@ -142,6 +152,7 @@ def steer(
             max_new_tokens=128 if max_new_tokens is None else max_new_tokens,
             temperature=1.0 if temperature is None else temperature,
             grader=grader,
+            tasks=tuple(SideTask.parse(text) for text in side_task or ()),
             seed=seed,
         )
     where = open_workspace(workspace)
@@ -158,7 +169,8 @@ def steer(
             evaluation = _evaluation(task, task_arg or [], settings, n_prompts, score, beyond_window, batch_rows)
             verdict = evaluation.experiment(loaded, asked, **how)
         else:
-            verdict = carry_out(loaded, asked, only_plan=plan, **how)
+            side = named_tasks(loaded, asked.side_tasks, folder=where.runs / run, seed=asked.seed)
+            verdict = carry_out(loaded, asked, tasks=side, only_plan=plan, **how)
     if isinstance(verdict, Path):
         options.say(f"The plan is {verdict}; the same command without --plan carries it out")
     elif json:
@@ -230,7 +242,9 @@ def _evaluation(task: str, arguments: list[str], settings: dict[str, Any], *how:
         raise ExperimentError(
             f"steering over {task}", "Inspect is not installed", "run pip install -e '.[inspect]' in the clone"
         )
-    from interp.inspect_provider.sweep import Evaluation, task_arguments
+    from interp.inspect_provider.sweep import Evaluation
+    from interp.jobs.steering import named_values
 
     given = {name: value for name, value in settings.items() if value is not None}
-    return Evaluation(task, task_arguments(arguments), given, *how)
+    told = named_values(arguments, f"the arguments of {task}", "write --task-arg name=value")
+    return Evaluation(task, told, given, *how)

@@ -28,6 +28,7 @@ from interp.experiments.registration import announced, register
 from interp.experiments.results import Circumstances, Results, assemble
 from interp.experiments.side_effects import SideEffects, measure_side_effects
 from interp.experiments.tables import to_dict
+from interp.experiments.tasks import Task
 from interp.experiments.twins import generate_twins
 from interp.experiments.verdict import Verdict, verdict
 from interp.generation import BASELINE, Condition, Rollout, keep, residual_norms
@@ -53,6 +54,8 @@ class Around:
     """The prompts without their threat, for the side effects."""
     emotions: Sequence[Direction] = ()
     """Directions that replies are scored along, for the side effects."""
+    tasks: Mapping[str, Task] = field(default_factory=dict)
+    """Further tasks whose scores are side effects, by name."""
     dose_range: Range | None = None
     """Within which doses replies stay coherent."""
     beyond_range: bool = False
@@ -231,6 +234,7 @@ def _side_effects(
         graded=graded,
         twin_graded=answered,
         emotions=around.emotions,
+        tasks=around.tasks,
         residual_norms=norms,
         level=plan.level,
         seed=plan.seed,

@@ -19,6 +19,7 @@ from interp.behaviour.outcomes import BROKEN, LADDER
 from interp.directions import Direction
 from interp.errors import ExperimentError
 from interp.experiments.reread import ReplyScores, TextCost, benign_costs, reply_scores
+from interp.experiments.tasks import Task, TaskScore
 from interp.generation import Condition, Rollout
 from interp.models import Model
 from interp.sites import Site
@@ -123,19 +124,6 @@ class SideEffects:
         return {"level": self.level, "conditions": rows}
 
 
-@dataclass(frozen=True)
-class TaskScore:
-    """The score of one sample of a further task; None where it was not scored."""
-
-    sample: str
-    group: str
-    value: float | None
-
-
-Task = Callable[[Condition], Sequence[TaskScore]]
-"""Runs a task under a condition; samples of one name are compared in pairs. See `interp.inspect_provider.tasks`."""
-
-
 def succeeded(outcome: Outcome) -> bool | None:
     """Whether a reply to a scene without a threat does the plain work: `routine`, or `compliance` on the full ladder.
 
@@ -235,7 +223,7 @@ def measure_side_effects(
     for direction in scaled:
         _add_values(found, _Spec(direction.key, "task", "z"), _emotion_cells(scores, direction.key), how)
     for done, (name, task) in enumerate((tasks or {}).items(), start=1):
-        _add_task(found, name, {condition.name: task(condition) for condition in conditions}, how)
+        _add_task(found, name, {condition.name: task(condition, residual_norms) for condition in conditions}, how)
         tell("tasks", done, len(tasks or {}))
     return SideEffects(tuple(ConditionEffects(name, tuple(found[name])) for name in names), level)
 

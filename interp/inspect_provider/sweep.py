@@ -5,7 +5,6 @@ batches. Its log stays in the run folder's `inspect/`; its rollouts and outcomes
 steering run, so the same report and the same verdict come out. A finished condition is never run again.
 """
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
@@ -135,24 +134,6 @@ def sweep(
     told = Circumstances(failed_checks(checks), around.dose_range, None, registration, done.unreached)
     found = conclude(model, plan, done, graded, norms, benign, folder, told)
     write_report(folder)
-    return found
-
-
-def task_arguments(words: Sequence[str]) -> dict[str, Any]:
-    """Arguments of a task from `name=value` words; a value that is JSON (a number, true, a list) is read as such.
-
-    Raises:
-        ExperimentError: a word has no `=`.
-    """
-    found: dict[str, Any] = {}
-    for word in words:
-        name, equals, value = word.partition("=")
-        if not equals or not name:
-            raise ExperimentError(f"a task argument {word!r}", "no name and value", "write --task-arg name=value")
-        try:
-            found[name.strip()] = json.loads(value)
-        except json.JSONDecodeError:
-            found[name.strip()] = value
     return found
 
 

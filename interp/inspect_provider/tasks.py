@@ -1,8 +1,7 @@
 """Inspect tasks as side effects: what an edit does to the score of any task that Inspect knows."""
 
 import math
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +11,12 @@ from inspect_ai.model import get_model
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL
 
 from interp.errors import ExperimentError
-from interp.experiments.reread import named
-from interp.experiments.side_effects import TaskScore
+from interp.experiments.tasks import Norms, Task, TaskScore, kept_task
 from interp.generation import Condition
 from interp.inspect_provider.samples import named_scores
 from interp.inspect_provider.sweep import Evaluation
 from interp.models import Model
-from interp.sites import Site
-from interp.store import Rows, fingerprint
 
-KEPT = "tasks.jsonl"
-"""The file of a run folder that keeps the scores of every task and condition."""
 _WORDS: Mapping[Any, float | None] = {CORRECT: 1.0, INCORRECT: 0.0, PARTIAL: 0.5, NOANSWER: None}
 
 
@@ -31,31 +25,22 @@ def inspect_task(
     evaluation: Evaluation,
     *,
     folder: Path,
-    norms: Mapping[Site, float] | None = None,
     seed: int = 0,
     epochs: int = 1,
-) -> Callable[[Condition], list[TaskScore]]:
-    """A task for `measure_side_effects`: called with a condition, it evaluates the model under it, sample by sample.
+) -> Task:
+    """A task for `measure_side_effects`: it evaluates the model under a condition, sample by sample.
 
     The score is `evaluation.score`, or the only one that the task has: a number, or C, I, P and N as 1, 0, 1/2 and
     not scored. Logs are in the folder's `inspect-tasks/`; a condition whose scores are in `tasks.jsonl` is not run
     again.
     """
-    rows = Rows(folder / KEPT)
 
-    def scores(condition: Condition) -> list[TaskScore]:
-        asked = {"model": model.identity, "task": evaluation.to_dict(), "seed": seed, "epochs": epochs}
-        key = fingerprint(asked | named(condition, norms))
-        kept = {row["key"]: row["scores"] for row in rows.read()}
-        if key not in kept:
-            log = _evaluate(model, evaluation, condition, folder / "inspect-tasks", norms, seed, epochs)
-            found = [_scored(sample, evaluation) for sample in _samples(log)]
-            row = {"key": key, "task": evaluation.name, "condition": condition.name}
-            rows.append(row | {"scores": [asdict(one) for one in found]})
-            return found
-        return [TaskScore(**one) for one in kept[key]]
+    def scores(condition: Condition, norms: Norms) -> list[TaskScore]:
+        log = _evaluate(model, evaluation, condition, folder / "inspect-tasks", norms, seed, epochs)
+        return [_scored(sample, evaluation) for sample in _samples(log)]
 
-    return scores
+    about = {"task": evaluation.to_dict(), "seed": seed, "epochs": epochs}
+    return kept_task(model, evaluation.name, about, scores, folder)
 
 
 def _evaluate(
@@ -63,7 +48,7 @@ def _evaluate(
     evaluation: Evaluation,
     condition: Condition,
     folder: Path,
-    norms: Mapping[Site, float] | None,
+    norms: Norms,
     seed: int,
     epochs: int,
 ) -> EvalLog:

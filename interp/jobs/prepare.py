@@ -94,8 +94,8 @@ def prepare(
         {arm.when.direction: chosen_of(directions, asked.probe, arm.when.direction) for arm in plan.arms if arm.when},
         twins,
         _emotions(directions, model),
-        found,
-        asked.beyond_range,
+        dose_range=found,
+        beyond_range=asked.beyond_range,
     )
     return Prepared(plan, prompts, benign, treatment, grader, around, supply.lacking)
 

@@ -1,5 +1,7 @@
 """A steering experiment as a form: what `interp steer` is given by its options, or by a TOML file."""
 
+import json
+import shlex
 import tomllib
 from collections.abc import Sequence
 from pathlib import Path
@@ -70,6 +72,33 @@ class Benign(Checked):
         return scenarios(Wanted(self.family, self.n, self.seed, twins=(self.twin,)))[1::2]
 
 
+class SideTask(Checked):
+    """A task whose score is a side effect: Inspect's by its name there, lm-eval's as `lm_eval/NAME`."""
+
+    name: Annotated[str, Field(min_length=1)]
+    limit: Annotated[int, Field(ge=1)] | None = None
+    """How many of its samples; all where None."""
+    score: str | None = None
+    """Which of its scores; needed where it has several."""
+    arguments: dict[str, Any] = {}
+    """Of the task itself, or of lm-eval (num_fewshot, apply_chat_template)."""
+
+    @classmethod
+    def parse(cls, text: str) -> "SideTask":
+        """The task that a line of text names: NAME [limit=N] [score=SCORE] [ARGUMENT=VALUE ...].
+
+        Raises:
+            ExperimentError: it names none, or a word of it is no `name=value`.
+        """
+        name, *words = shlex.split(text) or [""]
+        given = named_values(words, f"the side task {text!r}", "write NAME name=value ...")
+        known = {key: given.pop(key) for key in ("limit", "score") if key in given}
+        try:
+            return cls(name=name, arguments=given, **known)
+        except ValidationError as error:
+            raise ExperimentError(f"the side task {text!r}", "; ".join(faults(error)), "mend that") from error
+
+
 class Steering(Checked):
     """All that a steering experiment is, but for the model."""
 
@@ -103,6 +132,8 @@ class Steering(Checked):
     max_new_tokens: Annotated[int, Field(ge=1)] = 128
     temperature: Annotated[float, Field(ge=0)] = 1.0
     grader: Literal["auto", "grammar", "rules"] = "auto"
+    tasks: tuple[SideTask, ...] = ()
+    """Further tasks whose scores are side effects, each run once a treatment."""
     seed: int = 0
     parameters: Annotated[float, Field(gt=0)] | None = None
     """Of the model, for the cost that is stated before it is loaded."""
@@ -111,6 +142,13 @@ class Steering(Checked):
     def _some_doses(self) -> "Steering":
         if self.doses is None and self.unit != "resid":
             raise ValueError(f"in {self.unit} there are no usual doses: name some")
+        return self
+
+    @model_validator(mode="after")
+    def _tasks_once(self) -> "Steering":
+        names = [task.name for task in self.tasks]
+        if len(set(names)) < len(names):
+            raise ValueError(f"a task is there twice among {', '.join(names)}")
         return self
 
     _folder: Path = PrivateAttr(default=Path())
@@ -145,6 +183,17 @@ class Steering(Checked):
             return cls.model_validate(given)
         except ValidationError as error:
             raise ExperimentError("reading the options", "; ".join(faults(error)), "mend these") from error
+
+    @property
+    def side_tasks(self) -> tuple[SideTask, ...]:
+        """The further tasks; folders of task files that the experiment's file names are relative to it."""
+
+        def placed(task: SideTask) -> SideTask:
+            at = task.arguments.get("include_path")
+            here = {} if at is None else {"include_path": str(self._folder / at)}
+            return task.model_copy(update={"arguments": task.arguments | here})
+
+        return tuple(map(placed, self.tasks))
 
     @property
     def sampling(self) -> Sampling:
@@ -215,3 +264,21 @@ CHARACTERS = 4
 """In a token, about."""
 GPU_FLOPS = 1e14
 """What one current accelerator sustains at large batches, about: an assumption, not a measurement."""
+
+
+def named_values(words: Sequence[str], asked: str, do: str) -> dict[str, Any]:
+    """Values by name from `name=value` words; a value that is JSON (a number, true, a list) is read as such.
+
+    Raises:
+        ExperimentError: a word has no `=`.
+    """
+    found: dict[str, Any] = {}
+    for word in words:
+        name, equals, value = word.partition("=")
+        if not equals or not name.strip():
+            raise ExperimentError(asked, f"{word!r} has no name and value", do)
+        try:
+            found[name.strip()] = json.loads(value)
+        except json.JSONDecodeError:
+            found[name.strip()] = value
+    return found
