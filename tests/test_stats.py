@@ -202,7 +202,12 @@ def test_an_auroc_interval_over_few_groups_covers_more_often_than_plain_percenti
         scores = values + labels * np.random.default_rng(seed).standard_normal(30) * 0.0
         wide = auroc_interval(scores, labels, groups, seed=seed, n_resamples=200)
         counts = np.random.default_rng(seed).multinomial(10, np.full(10, 0.1), size=200)
-        plain = np.quantile([roc_auc_score(labels, scores, sample_weight=c[groups]) for c in counts], [0.025, 0.975])
+        above, below = counts[:, groups[labels]], counts[:, groups[~labels]]
+        wins = np.sign(scores[labels][:, None] - scores[~labels]) / 2 + 0.5
+        drawn = np.einsum("rp,pn,rn->r", above, wins, below) / (above.sum(1) * below.sum(1))
+        if seed == 0:
+            assert drawn[0] == pytest.approx(roc_auc_score(labels, scores, sample_weight=counts[0][groups]))
+        plain = np.quantile(drawn, [0.025, 0.975])
         covered[True] += wide.low <= 0.5 <= wide.high
         covered[False] += plain[0] <= 0.5 <= plain[1]
     assert covered[True] > covered[False] and covered[True] / 150 > 0.9, covered

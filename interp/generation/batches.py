@@ -1,6 +1,7 @@
 """Which rows run together, and which of them share the encoding of a prompt."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import partial
 
 import numpy as np
 import torch
@@ -8,7 +9,7 @@ from jaxtyping import Float, Int
 from torch import Tensor
 from transformers.cache_utils import DynamicCache
 
-from interp.edits import Edit, Placed, place
+from interp.edits import place
 from interp.errors import EditError, ExperimentError
 from interp.generation.decoding import Reply, Rows, write
 from interp.generation.reading import Reading
@@ -177,15 +178,12 @@ def _decode(
     """The replies of one batch of rows; `texts` holds each request's prompt."""
     prefixes, row_prefix = _prefixes(texts, requests)
     batch = pad([tokens.ids for tokens, _ in prefixes], side="left")
-
-    def placed(edits: Sequence[Sequence[Edit]], prompts: Sequence[Tokens], room: int = 0) -> Placed:
-        scale = {"d_model": model.d_model, "device": model.device, "residual_norms": residual_norms}
-        return place(edits, **scale, texts=prompts, tokenizer=model.tokenizer, room=room)
-
+    scale = {"d_model": model.d_model, "device": model.device, "residual_norms": residual_norms}
+    placed = partial(place, **scale, tokenizer=model.tokenizer)
     cache = DynamicCache(config=model.hf.config)
     prompt_edits = placed(
         [() if condition is None else condition.prompt_edits for _, condition in prefixes],
-        [tokens for tokens, _ in prefixes],
+        texts=[tokens for tokens, _ in prefixes],
     )
     encoded = model.run(batch, edits=prompt_edits, cache=cache, logits="last")
     assert encoded.logits is not None
@@ -196,7 +194,7 @@ def _decode(
         cache,
         row_prefix.to(model.device),
         limits,
-        placed([request.condition.edits for request in requests], texts, longest),
+        placed([request.condition.edits for request in requests], texts=texts, room=longest),
         Reading.start([request.reads for request in requests], model.d_model, longest, model.device),
     )
     state.count(encoded.in_scope[state.prefix], encoded.changed[state.prefix])

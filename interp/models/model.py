@@ -11,7 +11,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from functools import cached_property
+from functools import cached_property, partial
 from inspect import signature
 from typing import Any, Literal, cast
 
@@ -51,6 +51,17 @@ class _Stop(Exception):  # noqa: N818 - not an error: the layers that were asked
     """Ends a forward pass after the last wanted layer."""
 
 
+@dataclass(frozen=True, eq=False, repr=False)
+class _Hook:
+    """What is done at a hook point. TransformerLens asks for its repr; that of a `partial` would print every tensor."""
+
+    act: Callable[[Any, Tensor], Tensor | None]
+    on: Any
+
+    def __call__(self, acts: Tensor, hook: object) -> Tensor | None:
+        return self.act(self.on, acts)
+
+
 @dataclass
 class _Pass:
     """The hooks of one forward pass, and what they gather."""
@@ -68,7 +79,7 @@ class _Pass:
         self.in_scope = torch.zeros(len(self.batch.ids), dtype=torch.int64, device=self.batch.ids.device)
         self.changed = self.in_scope.clone()
 
-    def edit(self, acts: Tensor, layers: tuple[RowEdits, ...]) -> Tensor:
+    def _edit(self, layers: tuple[RowEdits, ...], acts: Tensor) -> Tensor:
         """The activations under the edits of one site, in order."""
         for row in layers:
             where = row.where(self.batch.positions, self.batch.prompt_tokens, self.batch.real)
@@ -93,27 +104,17 @@ class _Pass:
 
     def hooks(self, sites: Sequence[Site]) -> list[tuple[str, Any]]:
         """TransformerLens hooks: conditions are read first, then come edits, and captures see what those left."""
-
-        def reading(gate: Gate) -> Any:
-            def read(acts: Tensor, hook: object) -> None:
-                self.open[gate] = gate.passes(acts)
-
-            return read
-
-        def editing(site: Site) -> Any:
-            return lambda acts, hook: self.edit(acts, self.edits[site])
-
-        def capturing(site: Site) -> Any:
-            def capture(acts: Tensor, hook: object) -> None:
-                self.captured[site] = self.kept(site, acts)
-
-            return capture
-
         return [
-            *((gate.site.hook_name, reading(gate)) for gate in self.gates),
-            *((site.hook_name, editing(site)) for site in self.edits),
-            *((site.hook_name, capturing(site)) for site in sites),
+            *((gate.site.hook_name, _Hook(self._read, gate)) for gate in self.gates),
+            *((site.hook_name, _Hook(self._edit, self.edits[site])) for site in self.edits),
+            *((site.hook_name, _Hook(self._capture, site)) for site in sites),
         ]
+
+    def _read(self, gate: Gate, acts: Tensor) -> None:
+        self.open[gate] = gate.passes(acts)
+
+    def _capture(self, site: Site, acts: Tensor) -> None:
+        self.captured[site] = self.kept(site, acts)
 
 
 class Model:
@@ -285,26 +286,26 @@ class Model:
         block, points = self._blocks[site.layer], self.bridge.blocks[site.layer]
         if site.stream == "resid_pre":
             return block.register_forward_pre_hook(lambda _, args: (points.hook_in(args[0]), *args[1:]))
-
-        def after(_: nn.Module, __: Any, out: Any) -> Any:
-            return (points.hook_out(out[0]), *out[1:]) if isinstance(out, tuple) else points.hook_out(out)
-
-        return block.register_forward_hook(after)
+        return block.register_forward_hook(partial(_through, points.hook_out))
 
 
 def _raise_stop(*_: object) -> None:
     raise _Stop
 
 
+def _through(point: Any, _: nn.Module, __: Any, out: Any) -> Any:
+    """A block's output, its residual stream passed through a hook point."""
+    return (point(out[0]), *out[1:]) if isinstance(out, tuple) else point(out)
+
+
 def _attach(point: Any, hook: Any) -> Callable[[], None]:
     """Register a hook with TransformerLens's hook point, as the bridge would; returns what takes it away again."""
-    handle = point.add_hook(hook)
+    return partial(_detach, point, point.add_hook(hook))
 
-    def detach() -> None:
-        handle.hook.remove()
-        point.fwd_hooks.remove(handle)
 
-    return detach
+def _detach(point: Any, handle: Any) -> None:
+    handle.hook.remove()
+    point.fwd_hooks.remove(handle)
 
 
 def _tensors(hf: nn.Module) -> Iterator[Tensor]:
