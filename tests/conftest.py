@@ -1,19 +1,39 @@
 """Fixtures that several test files share: one tiny model of each family, built once."""
 
+import gc
 import os
 from collections.abc import Iterator
 
+import jaxtyping
 import pytest
 
 os.environ["HF_HUB_OFFLINE"] = "1"
 
 import torch  # noqa: E402
+import typechecker  # noqa: E402
+
+typechecker.lighten()
 
 from interp.models import Model  # noqa: E402
 from interp.testing import FAMILIES, tiny_model  # noqa: E402
 
 torch.set_num_threads(1)
 FIT_MANY = {"test_batch", "test_cli_probe", "test_docs", "test_evidence", "test_jobs"}
+
+
+@pytest.fixture(scope="module", autouse=True)
+def quick_collections() -> None:
+    """What is there when a file of tests begins stays: statsmodels collects garbage at every correction of p-values."""
+    gc.collect()
+    gc.freeze()
+
+
+@pytest.fixture
+def unchecked() -> Iterator[None]:
+    """Shapes are not checked: for simulations of hundreds of data sets, whose functions other tests call as well."""
+    jaxtyping.config.update("jaxtyping_disable", True)
+    yield
+    jaxtyping.config.update("jaxtyping_disable", False)
 
 
 @pytest.fixture(scope="session")

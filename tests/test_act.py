@@ -58,6 +58,7 @@ def test_an_act_without_a_situation_is_found_within_prompts() -> None:
     assert 0.75 < found.low < found.auroc < found.high < 0.95 and found.p_value == pytest.approx(1 / 1001)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_shuffled_within_prompts_a_p_value_is_below_a_twentieth_one_time_in_twenty() -> None:
     """200 null scores of one set of rollouts, strong situation: the binomial interval of 5 % is 4 to 17."""
     scores, acted, prompts = rollouts(0, situation=3.0, act=0.0, prompts=12, each=6)

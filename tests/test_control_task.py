@@ -54,6 +54,7 @@ def test_a_probe_with_room_for_every_group_is_never_selective() -> None:
     assert one.auroc > 0.98 and one.selectivity < 0.05
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_labels_that_mean_nothing_have_a_small_p_in_five_per_cent() -> None:
     hits = 0
     for seed in range(200):

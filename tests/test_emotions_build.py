@@ -183,6 +183,7 @@ def test_emotions_that_only_their_topics_carry_are_not_named() -> None:
     assert np.mean(leaky) > np.mean(honest) + 0.25, "control: with topics on both sides they seem to be"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_noise_is_significant_as_often_as_it_should_be() -> None:
     hits = 0
     for seed in range(200):

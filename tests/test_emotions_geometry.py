@@ -74,6 +74,7 @@ def test_pure_noise_passes_the_popular_gates_and_is_shown_to_be_noise() -> None:
     assert [name for name, metric in found.items() if metric.beyond_noise] == []
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_noise_is_taken_for_more_hardly_ever() -> None:
     rows = [verdicts(pure_noise(90_000 + seed), seed) for seed in range(1, 31)]
     beyond = [value for row in rows for value in row.values()]

@@ -6,7 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+from jaxtyping import TypeCheckError
+
+from interp.probes.nulls import aurocs
+from interp.stats import Interval, auroc_interval
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
@@ -170,3 +175,11 @@ def test_every_public_name_is_where_the_package_says() -> None:
         assert getattr(interp, name).__name__ == name
     with pytest.raises(AttributeError, match="has no attribute 'nothing'"):
         interp.nothing  # noqa: B018 - the look-up is the test
+
+
+def test_annotations_are_checked_in_tests_with_shapes_and_without() -> None:
+    with pytest.raises(TypeCheckError):
+        aurocs(np.zeros((2, 3)), np.zeros((2, 4), bool))
+    for wrong in (lambda: Interval("0.1", 0.2, 0.95, "none"), lambda: auroc_interval([1.0], [True], ["a"], seed="x")):
+        with pytest.raises(TypeCheckError):
+            wrong()

@@ -50,6 +50,7 @@ def test_without_a_signal_recall_is_the_false_positive_rate_and_probabilities_ga
     assert sum(gained) <= 4
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_benign_rows_of_the_test_half_fire_as_often_as_was_asked() -> None:
     """120 null data sets with 59 benign rows in a half, where 5 % is exact: 3 of 60. Control: one score lower."""
     rates, lower = [], []

@@ -119,6 +119,7 @@ def null_data(seed: int, *, by_group: bool) -> tuple[dict[Site, torch.Tensor], n
 
 
 @pytest.mark.parametrize("by_group", [True, False])
+@pytest.mark.usefixtures("unchecked")
 def test_in_200_null_data_sets_anything_passes_the_family_wise_band_as_often_as_5_percent(by_group: bool) -> None:
     """Four methods, three sites and a given direction, whose p and band are those of one family."""
     hits, alone, naive, tried = 0, 0, 0, 200
@@ -142,6 +143,7 @@ def test_in_200_null_data_sets_anything_passes_the_family_wise_band_as_often_as_
     assert not by_group or naive / 30 > 0.4, "control: rows taken for independent find effects everywhere"
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_choosing_method_and_site_does_not_flatter_where_there_is_nothing() -> None:
     best, honest = [], []
     for seed in range(50):
@@ -298,6 +300,7 @@ def test_a_condition_that_the_signal_depends_on_shows_when_it_is_left_out() -> N
         assert all((kind.auroc > 0.95) == holds for kind in kinds)
 
 
+@pytest.mark.usefixtures("unchecked")
 def test_choosing_without_a_condition_does_not_flatter_where_there_is_nothing() -> None:
     flattered, honest = [], []
     for seed in range(30):

@@ -28,19 +28,17 @@ class Reading:
     ) -> "Reading":
         """Nothing read yet."""
         sites = tuple(sorted({d.site for d in directions if d is not None}))
-        nothing = torch.zeros(d_model)
-
-        def units(site: Site) -> Tensor:
-            return torch.stack([d.unit.float() if d is not None and d.site == site else nothing for d in directions])
-
-        at = {
-            site: torch.tensor([d is not None and d.site == site for d in directions], device=device) for site in sites
-        }
+        units, at = {}, {}
+        for site in sites:
+            here = [d if d is not None and d.site == site else None for d in directions]
+            found = [torch.zeros(d_model) if d is None else d.unit.float() for d in here]
+            units[site] = torch.stack(found).to(device)
+            at[site] = torch.tensor([d is not None for d in here], device=device)
         offsets, scales = zip(*((d.offset, d.scale) if d is not None else (0.0, 1.0) for d in directions), strict=True)
         n = len(directions)
         return cls(
             sites,
-            {site: units(site).to(device) for site in sites},
+            units,
             at,
             torch.tensor(offsets, device=device),
             torch.tensor(scales, device=device),

@@ -7,6 +7,7 @@ labellings or methods.
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -265,11 +266,7 @@ class _Sums:
     def near(cls, rows: Tensor, cells: int, targets: int, *, second: bool) -> "_Sums":
         """Zeros, about the mean of some rows rounded to their own precision."""
         pilot = rows[:: max(1, len(rows) // _PILOT_ROWS)].double().mean(0).to(rows.dtype).double()
-
-        def zeros(*shape: int) -> Tensor:
-            return torch.zeros(cells, *shape, dtype=torch.float64, device=rows.device)
-
-        d = rows.shape[1]
+        zeros, d = partial(torch.zeros, cells, dtype=torch.float64, device=rows.device), rows.shape[1]
         products = zeros(d, d) if second else None
         return cls(
             Moments(pilot, zeros(), zeros(d), zeros(d), products, zeros(targets), zeros(targets), zeros(targets, d))

@@ -127,12 +127,11 @@ def _weighted_auroc(
 ) -> Float[np.ndarray, " resample"]:
     """Return the AUROC of every resample, NaN where a class is missing: one sort serves them all."""
     levels, level_of = np.unique(scores, return_inverse=True)
-
-    def tally(rows: Bool[np.ndarray, "row"]) -> sparse.csr_array:
-        where = (codes[rows], level_of[rows])
-        return sparse.csr_array((np.ones(rows.sum()), where), shape=(counts.shape[1], len(levels)))
-
-    positives, negatives = tally(positive), tally(~positive)
+    shape = (counts.shape[1], len(levels))
+    positives, negatives = (
+        sparse.csr_array((np.ones(rows.sum()), (codes[rows], level_of[rows])), shape=shape)
+        for rows in (positive, ~positive)
+    )
     results = []
     for chunk in np.array_split(counts, -(-len(counts) // _CHUNK)):
         above, below = chunk @ positives, chunk @ negatives
