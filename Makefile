@@ -10,8 +10,7 @@ demo: $(READY)  ## the whole experiment on the embedded model; prints where the 
 	$(BIN)/interp demo
 
 test: $(READY) lint types  ## every test
-	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --timeout 900 --nbmake notebooks
-	$(BIN)/python -m pytest -q -n 2
+	OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 --timeout 900 --nbmake notebooks tests
 
 lint: $(READY)
 	$(BIN)/ruff format --check .
