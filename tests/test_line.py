@@ -189,6 +189,14 @@ def test_bad_input_gets_one_sentence_and_a_non_zero_exit(
     assert len(err.strip().splitlines()) == (3 if "line 2" in sentence else 1)
 
 
+@pytest.mark.parametrize("command", ["calibrate", "steer", "trace", "event-locked"])
+def test_another_model_is_told_whose_benign_text_it_is_read_with(tmp_path: Path, capsys, command: str) -> None:
+    own = ("--benign", str(tmp_path / "own.jsonl"))
+    said = [run(capsys, command, "--model", str(tmp_path / "no-model"), *words) for words in ((), own)]
+    assert [status for status, *_ in said] == [1, 1]
+    assert ["Benign text is that of the embedded world" in err for *_, err in said] == [True, False]
+
+
 def test_a_matched_pair_differs_by_the_threat_alone(organism: Model) -> None:
     prompts = middle_band_transcripts(24, seed=7)
     real, benign = matched_pair(organism, prompts, seed=7)

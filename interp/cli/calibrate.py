@@ -63,6 +63,7 @@ def calibrate(
         options.say(f"On {len(asked)} prompts, the baseline and {len(doses)} doses: {cost}.")
     if dry_run:
         return
+    options.say_whose_benign(model, benign)
     loaded = options.load_model(model, dtype, device, device_map, revision, model_args)
     arm = Arm("add", 1.0, unit, parse_sites(sites, loaded.n_layers), "greater", scope)
     vectors = open_probe(where, probe, loaded, direction)

@@ -64,6 +64,7 @@ def event_locked(
     if twins and not transcripts:
         do = "name the transcripts that they are twins of, or leave --twins out"
         raise ExperimentError("averaging around an event", "--twins was given without transcripts", do)
+    options.say_whose_benign(model, benign)
     loaded = options.load_model(model, dtype, device, device_map, revision, model_arg)
     chosen = at_site(open_probe(where, probe, loaded, direction), Site.parse(site, loaded.n_layers))
     gate(loaded, asked="averaging traces", despite_doctor=despite_doctor)

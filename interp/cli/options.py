@@ -40,6 +40,16 @@ def say(text: str) -> None:
     typer.echo(text)
 
 
+def say_whose_benign(model: str, given: object) -> None:
+    """Say, on the error stream, that benign text is the embedded world's where another model is read with it."""
+    if given is None and model != "organism":
+        typer.echo(
+            "Benign text is that of the embedded world's inboxes; --benign FILE takes yours, which is what scores of a "
+            f"model such as {model} should be measured on.",
+            err=True,
+        )
+
+
 def as_json(value: Any) -> None:
     """Print JSON."""
     typer.echo(json.dumps(value, indent=1))

@@ -160,6 +160,7 @@ def steer(
         options.say(_cost(asked, task, max_new_tokens))
     if dry_run:
         return
+    options.say_whose_benign(model, benign or scenarios or experiment)
     loaded = options.load_model(model, dtype, device, device_map, revision, model_args)
     common = {"workspace": where, "folder": where.runs / run, "command": ("interp", *sys.argv[1:])}
     with options.stages() as tell:

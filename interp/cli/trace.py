@@ -66,6 +66,7 @@ def trace(
     from interp.traces import trace as read_traces
 
     where, events = open_workspace(workspace), named_events(event or [])
+    options.say_whose_benign(model, benign)
     loaded = options.load_model(model, dtype, device, device_map, revision, model_arg)
     at = [Site.parse(each, loaded.n_layers) for each in site or []]
     found = load_directions(probe_folder(where, probe, loaded) / "directions.safetensors", model=loaded.identity)
