@@ -57,7 +57,7 @@ def test_an_edit_that_breaks_replies_breaks_a_named_task_and_one_of_no_strength_
     assert nothing.change is not None and nothing.change.difference == 0.0
     assert wreck.value == 0.0 and wreck.worsened
     assert len(Rows(tmp_path / KEPT).read()) == 3
-    monkeypatch.setattr(tasks, "_evaluate", lambda *_: pytest.fail("it was evaluated again"))
+    monkeypatch.setattr(Evaluation, "run", lambda *_, **__: pytest.fail("it was evaluated again"))
     assert measure_side_effects(organism, conditions, **how) == found
 
 

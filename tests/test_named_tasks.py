@@ -75,10 +75,29 @@ def test_the_command_measures_a_named_task_and_the_report_shows_it(
         main(words)
     assert stop.value.code == 0, capsys.readouterr().err
     folder = tmp_path / "runs" / "sides"
+    assert len((folder / "tasks.jsonl").read_text().splitlines()) == 2
     effects = json.loads((folder / "results.json").read_text())["side_effects"]["conditions"]
     found = [one for row in effects for one in row["measures"] if one["name"] == "interp/organism_blackmail"]
     assert [one["n"] for one in found] == [2, 2] and found[1]["change"] is not None
     assert "interp/organism_blackmail" in (folder / "report.html").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "said"),
+    [
+        ("inspect_evals/nothing", "evaluating inspect_evals/nothing: No inspect tasks were found"),
+        ("interp/organism_blackmail n=1 score=kindness", "the task scores blackmail, coherent"),
+    ],
+)
+def test_a_task_that_cannot_run_shows_before_anything_is_generated(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, task: str, said: str
+) -> None:
+    shutil.copytree(ROOT / "probes", tmp_path / "probes")
+    monkeypatch.setenv("INTERP_HOME", str(tmp_path))
+    with pytest.raises(SystemExit) as stop:
+        main(["steer", *QUICK.split(), "--add", "", "--run", "sides", "--side-task", task])
+    assert stop.value.code == 1 and said in capsys.readouterr().err
+    assert not (tmp_path / "runs" / "sides" / "rollouts.jsonl").exists()
 
 
 def test_a_task_and_a_side_task_do_not_go_together(capsys: pytest.CaptureFixture[str]) -> None:

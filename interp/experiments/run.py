@@ -119,6 +119,8 @@ def steer(
     """
     around = around or Around()
     ready = _prepare(model, plan, prompts, treatment, benign, folder, grader, around, command, despite_doctor)
+    for task in around.tasks.values():  # one that cannot run shows before hours of rollouts; its scores are kept
+        task(BASELINE, None)
     run = _Rollouts(model, ready, folder, on_progress)
     run.add([BASELINE], plan.samples, None)
     norms = residual_norms(model, run.spoken(), plan.sites)

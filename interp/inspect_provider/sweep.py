@@ -13,12 +13,13 @@ from typing import Any
 from inspect_ai import Task
 from inspect_ai import eval as inspect_eval
 from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.model import Model as InspectModel
 from inspect_ai.model import get_model
 
 from interp.behaviour import Outcome
 from interp.directions import Direction
 from interp.doctor import gate
-from interp.errors import ExperimentError
+from interp.errors import ExperimentError, InterpError
 from interp.experiments import Around, Circumstances, Plan, Results, Verdict, design, scaled_with_controls
 from interp.experiments.equal_kl import matched_banks
 from interp.experiments.recording import begin, write_outcomes
@@ -64,6 +65,45 @@ class Evaluation:
         """What the run record keeps, and what its rows depend on."""
         plain = {name: getattr(self, name) for name in ("limit", "score", "beyond_window")}
         return plain | {"task": self.name, "arguments": dict(self.arguments), "settings": dict(self.settings)}
+
+    def run(self, models: Sequence[InspectModel], *, epochs: int, folder: Path) -> list[EvalLog]:
+        """Evaluate every model at once; the logs, all of them successes, are in the folder too.
+
+        Raises:
+            KeyboardInterrupt: it was interrupted, which Inspect itself keeps quiet about.
+            ExperimentError: there is no such task, its data cannot be reached, or an evaluation failed as a whole.
+        """
+        try:
+            logs = inspect_eval(
+                self.task,
+                model=list(models),
+                task_args=dict(self.arguments),
+                epochs=epochs,
+                limit=self.limit,
+                log_dir=str(folder),
+                display="none",
+                log_level="warning",
+                score_display=False,
+                log_realtime=False,
+                fail_on_error=False,
+                max_tasks=len(models),
+                max_samples=self.batch_rows,
+                max_connections=self.batch_rows,
+                **self.settings,
+            )
+        except InterpError:
+            raise
+        except (Exception, SystemExit) as error:  # tasks and their data raise whatever they like
+            do = "see that the task's name and arguments are right and that its data can be reached"
+            raise ExperimentError(f"evaluating {self.name}", _first_line(error), do) from error
+        for log in logs:
+            if log.status == "cancelled":
+                raise KeyboardInterrupt
+            if log.status != "success":
+                found = log.error.message if log.error else f"Inspect ended with status {log.status}"
+                do = "mend that and give the same command again: finished conditions are kept"
+                raise ExperimentError(f"evaluating {self.name}", found, do)
+        return logs
 
     def experiment(
         self,
@@ -166,7 +206,7 @@ class _Run:
         """Run the unedited model, unless it was; the plan, with the event that the task's score counts."""
         if not self.about:
             log = self._evaluate([BASELINE], self.plan.samples, None)[0]
-            samples = _samples(log)
+            samples = samples_of(log)
             for sample in samples:  # why a reply is missing is said before why a score is
                 rollout_of(sample, self.model)
             event, ladder = event_of(samples, self.evaluation.score)
@@ -187,7 +227,7 @@ class _Run:
         lacking = [condition for condition in which if not self._whole(condition, epochs)]
         for start in range(0, len(lacking), AT_ONCE):
             for log in self._evaluate(lacking[start : start + AT_ONCE], epochs, norms):
-                self._keep(_samples(log), self.about["event"], self.about["ladder"])
+                self._keep(samples_of(log), self.about["event"], self.about["ladder"])
             self._tell()
 
     def _whole(self, condition: Condition, epochs: int) -> bool:
@@ -210,12 +250,7 @@ class _Run:
         self.done |= found
 
     def _evaluate(self, which: Sequence[Condition], epochs: int, norms: Mapping[Site, float] | None) -> list[EvalLog]:
-        """One Inspect evaluation a condition, all at once.
-
-        Raises:
-            KeyboardInterrupt: it was interrupted, which Inspect itself keeps quiet about.
-            ExperimentError: an evaluation failed as a whole.
-        """
+        """One Inspect evaluation a condition, all at once."""
         asked = self.evaluation
         common = {"loaded": self.model, "reads": self.reads, "norms": norms, "seed": self.plan.seed}
         how = {"beyond_window": asked.beyond_window, "batch_rows": asked.batch_rows}
@@ -223,36 +258,15 @@ class _Run:
             get_model(f"interp/{self.model.name}", memoize=False, condition=c, despite_doctor=True, **common, **how)
             for c in which
         ]
-        logs = inspect_eval(
-            asked.task,
-            model=models,
-            task_args=dict(asked.arguments),
-            epochs=epochs,
-            limit=asked.limit,
-            log_dir=str(self.folder / "inspect"),
-            display="none",
-            log_level="warning",
-            score_display=False,
-            log_realtime=False,
-            fail_on_error=False,
-            max_tasks=len(which),
-            max_samples=asked.batch_rows,
-            max_connections=asked.batch_rows,
-            **asked.settings,
-        )
-        for log in logs:
-            if log.status == "cancelled":
-                raise KeyboardInterrupt
-            if log.status != "success":
-                raise ExperimentError(
-                    f"evaluating {asked.name}",
-                    log.error.message if log.error else f"Inspect ended with status {log.status}",
-                    "mend that and give the same command again: finished conditions are kept",
-                )
-        return logs
+        return asked.run(models, epochs=epochs, folder=self.folder / "inspect")
 
 
-def _samples(log: EvalLog) -> list[EvalSample]:
+def _first_line(error: BaseException) -> str:
+    """What an error says, in one short line."""
+    return " ".join(str(error).split()).removeprefix("Error: ").rstrip(".")[:300] or type(error).__name__
+
+
+def samples_of(log: EvalLog) -> list[EvalSample]:
     """The samples of a log, read from its file where the log in memory has none."""
     samples = log.samples if log.samples is not None else read_eval_log(log.location).samples
     if not samples:

@@ -1,12 +1,11 @@
 """Inspect tasks as side effects: what an edit does to the score of any task that Inspect knows."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from inspect_ai import eval as inspect_eval
-from inspect_ai.log import EvalLog, EvalSample, read_eval_log
+from inspect_ai.log import EvalSample
 from inspect_ai.model import get_model
 from inspect_ai.scorer import CORRECT, INCORRECT, NOANSWER, PARTIAL
 
@@ -14,7 +13,7 @@ from interp.errors import ExperimentError
 from interp.experiments.tasks import Norms, Task, TaskScore, kept_task
 from interp.generation import Condition
 from interp.inspect_provider.samples import named_scores
-from interp.inspect_provider.sweep import Evaluation
+from interp.inspect_provider.sweep import Evaluation, samples_of
 from interp.models import Model
 
 _WORDS: Mapping[Any, float | None] = {CORRECT: 1.0, INCORRECT: 0.0, PARTIAL: 0.5, NOANSWER: None}
@@ -33,63 +32,20 @@ def inspect_task(
     The score is `evaluation.score`, or the only one that the task has: a number, or C, I, P and N as 1, 0, 1/2 and
     not scored. Logs are in the folder's `inspect-tasks/`; a condition whose scores are in `tasks.jsonl` is not run
     again.
+
+    Raises:
+        ExperimentError: when it runs, as `Evaluation.run`; or the task has no such score.
     """
 
     def scores(condition: Condition, norms: Norms) -> list[TaskScore]:
-        log = _evaluate(model, evaluation, condition, folder / "inspect-tasks", norms, seed, epochs)
-        return [_scored(sample, evaluation) for sample in _samples(log)]
+        how = {"beyond_window": evaluation.beyond_window, "batch_rows": evaluation.batch_rows, "despite_doctor": True}
+        asked = {"loaded": model, "condition": condition, "norms": norms, "seed": seed}
+        edited = get_model(f"interp/{model.name}", memoize=False, **asked, **how)
+        (log,) = evaluation.run([edited], epochs=epochs, folder=folder / "inspect-tasks")
+        return [_scored(sample, evaluation) for sample in samples_of(log)]
 
     about = {"task": evaluation.to_dict(), "seed": seed, "epochs": epochs}
     return kept_task(model, evaluation.name, about, scores, folder)
-
-
-def _evaluate(
-    model: Model,
-    evaluation: Evaluation,
-    condition: Condition,
-    folder: Path,
-    norms: Norms,
-    seed: int,
-    epochs: int,
-) -> EvalLog:
-    """Run the task once.
-
-    Raises:
-        KeyboardInterrupt: it was interrupted.
-        ExperimentError: the evaluation failed as a whole.
-    """
-    how = {"beyond_window": evaluation.beyond_window, "batch_rows": evaluation.batch_rows, "despite_doctor": True}
-    asked = {"loaded": model, "condition": condition, "norms": norms, "seed": seed}
-    (log,) = inspect_eval(
-        evaluation.task,
-        model=get_model(f"interp/{model.name}", memoize=False, **asked, **how),
-        task_args=dict(evaluation.arguments),
-        epochs=epochs,
-        limit=evaluation.limit,
-        log_dir=str(folder),
-        display="none",
-        log_level="warning",
-        score_display=False,
-        log_realtime=False,
-        fail_on_error=False,
-        max_samples=evaluation.batch_rows,
-        max_connections=evaluation.batch_rows,
-        **evaluation.settings,
-    )
-    if log.status == "cancelled":
-        raise KeyboardInterrupt
-    if log.status != "success":
-        found = log.error.message if log.error else f"Inspect ended with status {log.status}"
-        do = "mend that and give the same command again: finished conditions are kept"
-        raise ExperimentError(f"evaluating {evaluation.name}", found, do)
-    return log
-
-
-def _samples(log: EvalLog) -> Sequence[EvalSample]:
-    samples = log.samples if log.samples is not None else read_eval_log(log.location).samples
-    if not samples:
-        raise ExperimentError(f"evaluating {log.eval.task}", "no sample", "give a task with samples, or a larger limit")
-    return samples
 
 
 def _scored(sample: EvalSample, evaluation: Evaluation) -> TaskScore:
