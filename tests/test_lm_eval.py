@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +11,7 @@ import numpy as np
 import pytest
 import torch
 from lm_eval.api.instance import Instance
+from lm_eval.tasks import TaskManager
 from torch import Tensor
 
 from interp.edits import Edit
@@ -180,7 +182,8 @@ def task_folder(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def quiet(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """Data sets are kept in a folder of the test's own, which nothing else waits for."""
+    """Data sets are kept in a folder of the test's own, and the thousands of tasks that lm-eval brings are not read."""
+    monkeypatch.setattr(tasks, "TaskManager", partial(TaskManager, include_defaults=False))
     monkeypatch.setattr("datasets.config.HF_DATASETS_CACHE", tmp_path / "cache")
 
 
