@@ -28,7 +28,13 @@ def test_words_become_a_task() -> None:
 
 
 @pytest.mark.parametrize(
-    ("text", "said"), [("", "name"), ("gsm8k fifty", "'fifty' has no name and value"), ("gsm8k limit=0", "limit")]
+    ("text", "said"),
+    [
+        ("", "name"),
+        ("gsm8k fifty", "'fifty' has no name and value"),
+        ("gsm8k limit=0", "limit"),
+        ("gsm8k 'x", "No closing"),
+    ],
 )
 def test_words_that_are_no_task_are_refused(text: str, said: str) -> None:
     with pytest.raises(ExperimentError, match=said):

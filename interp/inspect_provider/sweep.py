@@ -93,7 +93,7 @@ class Evaluation:
             )
         except InterpError:
             raise
-        except (Exception, SystemExit) as error:  # tasks and their data raise whatever they like
+        except Exception as error:  # tasks and their data raise whatever they like
             do = "see that the task's name and arguments are right and that its data can be reached"
             raise ExperimentError(f"evaluating {self.name}", _first_line(error), do) from error
         for log in logs:

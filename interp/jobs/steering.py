@@ -90,13 +90,17 @@ class SideTask(Checked):
         Raises:
             ExperimentError: it names none, or a word of it is no `name=value`.
         """
-        name, *words = shlex.split(text) or [""]
-        given = named_values(words, f"the side task {text!r}", "write NAME name=value ...")
+        asked, do = f"the side task {text!r}", "write NAME name=value ..."
+        try:
+            name, *words = shlex.split(text) or [""]
+        except ValueError as error:
+            raise ExperimentError(asked, str(error), do) from error
+        given = named_values(words, asked, do)
         known = {key: given.pop(key) for key in ("limit", "score") if key in given}
         try:
             return cls(name=name, arguments=given, **known)
         except ValidationError as error:
-            raise ExperimentError(f"the side task {text!r}", "; ".join(faults(error)), "mend that") from error
+            raise ExperimentError(asked, "; ".join(faults(error)), "mend that") from error
 
 
 class Steering(Checked):

@@ -34,8 +34,8 @@ class EditedLM(LM):
     (`apply_chat_template`). What follows the context counts as generated: edits of the scope `generated` act there,
     and not on the token before it, so that they leave an answer of one token alone.
 
-    Guarantees (tests): log likelihoods are those of Hugging Face's own loss, alone and in any batch, and under an edit
-    those of its reference; at strength 0 every answer is the unedited one; an edit that no request came under raises.
+    Guarantees (tests): log likelihoods are Hugging Face's own, alone and in any batch, and under an addition those with
+    a hook of torch that adds it; at strength 0 they are the unedited ones; an edit that no text came under raises.
     """
 
     def __init__(
