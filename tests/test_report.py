@@ -378,6 +378,7 @@ def test_kinds_side_effects_and_the_plan_are_shown(folder):
     text = write_report(folder).read_text()
     for said in ("emotion:sad", "covariance", "1 of 5", "0.031", "resistance", "−25", "−40 to −10", "2026-01-01"):
         assert said in text, said
+    assert "50 %<" in text and "% share" not in text
     assert "the run carried out this plan" in text and "anything that the model has a direction for" in text
     assert HOSTILE not in text
     (folder / "plan.json").write_text(json.dumps({"hash": "other", "written": "2026-01-01", "content": content}))

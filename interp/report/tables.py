@@ -216,7 +216,7 @@ def _measure(one: Mapping[str, Any]) -> tuple[str, ...]:
     bounds = change.get("interval")
     interval = DASH if not bounds else f"{moved(bounds['low'])} to {moved(bounds['high'])}"
     worse = DASH if one["worsened"] is None else "yes" if one["worsened"] else "not shown"
-    value = f"{told(one['value'])}{'' if one['unit'] == 'rate' else ' ' + one['unit']}"
+    value = f"{told(one['value'])}{'' if one['unit'] == 'share' else ' ' + one['unit']}"
     return one["name"], one["on"], value, moved(change.get("difference")), interval, worse
 
 
