@@ -5,6 +5,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from interp.errors import ExperimentError
 from interp.experiments.reread import named
 from interp.generation import Condition
 from interp.models import Model
@@ -28,6 +29,13 @@ class TaskScore:
 
 Task = Callable[[Condition, Norms], Sequence[TaskScore]]
 """Runs a task under a condition; samples of one name are compared in pairs. See `interp.named_tasks`."""
+
+
+def could_not_run(name: str, error: Exception) -> ExperimentError:
+    """What to raise where a task, or what fetches its data, raised whatever it likes: what it said, on one line."""
+    said = " ".join(str(error).split()).removeprefix("Error: ").rstrip(".")[:300] or type(error).__name__
+    do = "see that the task's name and arguments are right and that its data can be reached"
+    return ExperimentError(f"evaluating {name}", said, do)
 
 
 def kept_task(model: Model, name: str, about: Mapping[str, Any], evaluate: Task, folder: Path) -> Task:

@@ -25,6 +25,7 @@ from interp.experiments.equal_kl import matched_banks
 from interp.experiments.recording import begin, write_outcomes
 from interp.experiments.registration import register
 from interp.experiments.run import KL_TRANSCRIPTS, conclude, failed_checks, fingerprints
+from interp.experiments.tasks import could_not_run
 from interp.generation import BASELINE, Condition, Rollout, residual_norms
 from interp.inspect_provider.queue import BATCH_ROWS
 from interp.inspect_provider.samples import counted_name, event_of, outcome_of, rollout_of
@@ -93,9 +94,8 @@ class Evaluation:
             )
         except InterpError:
             raise
-        except Exception as error:  # tasks and their data raise whatever they like
-            do = "see that the task's name and arguments are right and that its data can be reached"
-            raise ExperimentError(f"evaluating {self.name}", _first_line(error), do) from error
+        except Exception as error:
+            raise could_not_run(self.name, error) from error
         for log in logs:
             if log.status == "cancelled":
                 raise KeyboardInterrupt
@@ -259,11 +259,6 @@ class _Run:
             for c in which
         ]
         return asked.run(models, epochs=epochs, folder=self.folder / "inspect")
-
-
-def _first_line(error: BaseException) -> str:
-    """What an error says, in one short line."""
-    return " ".join(str(error).split()).removeprefix("Error: ").rstrip(".")[:300] or type(error).__name__
 
 
 def samples_of(log: EvalLog) -> list[EvalSample]:

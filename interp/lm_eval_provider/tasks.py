@@ -9,7 +9,7 @@ from lm_eval import simple_evaluate
 from lm_eval.tasks import TaskManager
 
 from interp.errors import ExperimentError, InterpError
-from interp.experiments.tasks import Norms, Task, TaskScore, kept_task
+from interp.experiments.tasks import Norms, Task, TaskScore, could_not_run, kept_task
 from interp.generation import Condition
 from interp.lm_eval_provider.model import EditedLM
 from interp.models import Model
@@ -66,10 +66,8 @@ def _evaluate(
         found = evaluate(edited, tasks=[name], task_manager=manager, **how, **told)
     except InterpError:
         raise
-    except Exception as error:  # tasks and their data raise whatever they like
-        said = " ".join(str(error).split()) or type(error).__name__
-        do = "see that the task's name is right (lm-eval ls tasks) and that its data can be reached"
-        raise ExperimentError(f"evaluating {name} with lm-eval", said[:300], do) from error
+    except Exception as error:
+        raise could_not_run(f"{name} with lm-eval", error) from error
     return found["samples"]
 
 
