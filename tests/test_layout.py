@@ -11,7 +11,8 @@ import pytest
 from jaxtyping import TypeCheckError
 
 from interp.probes.nulls import aurocs
-from interp.stats import Interval, auroc_interval
+from interp.stats import Interval
+from interp.stats.resampling import expanded
 
 ROOT = Path(__file__).parents[1]
 ORDER = [
@@ -180,6 +181,6 @@ def test_every_public_name_is_where_the_package_says() -> None:
 def test_annotations_are_checked_in_tests_with_shapes_and_without() -> None:
     with pytest.raises(TypeCheckError):
         aurocs(np.zeros((2, 3)), np.zeros((2, 4), bool))
-    for wrong in (lambda: Interval("0.1", 0.2, 0.95, "none"), lambda: auroc_interval([1.0], [True], ["a"], seed="x")):
+    for wrong in (lambda: Interval("0.1", 0.2, 0.95, "none"), lambda: expanded(0.95, "ten")):  # a class, a function
         with pytest.raises(TypeCheckError):
             wrong()
