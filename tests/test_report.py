@@ -12,6 +12,7 @@ from interp.errors import StoreError
 from interp.experiments.side_effects import SHARE
 from interp.report import write_comparison, write_report
 from interp.report.chat import examples
+from interp.report.effects import effects, same_arms
 from interp.report.folder import read_run
 from interp.report.tables import interval, key_numbers, number, p_value, points
 from interp.tokens import Span
@@ -415,6 +416,47 @@ def test_a_comparison_shows_each_run_and_the_settings_that_differ(pair, tmp_path
     assert [len(line["x"]) for line in symbols] == [3, 2], "an arm that one run lacks has one row"
     rows = figure["layout"]["yaxis"]["ticktext"]
     assert rows[0].endswith("demo") and len(rows) == 5
+
+
+def grade(run, rates, scenes):
+    """Give a run graded rollouts: of every ten samples in a scene, so many blackmail, by condition."""
+    rollouts, outcomes = [], []
+    for found in results()["cells"]:
+        many = next((count for start, count in rates.items() if found["condition"].startswith(start)), 5)
+        for prompt, sample in ((scene, sample) for scene in scenes for sample in range(10)):
+            rollouts.append(rollout(prompt, found["condition"], sample, "said"))
+            said = {"grader": "grammar", "outcome": "blackmail" if sample < many else "routine", "note": ""}
+            outcomes.append({"prompt": prompt, "condition": found["condition"], "sample": sample} | said)
+    (run / "rollouts.jsonl").write_text(lines(rollouts))
+    (run / "outcomes.jsonl").write_text(lines(outcomes))
+
+
+SCENES = [f"p{i}" for i in range(8)]
+
+
+@pytest.mark.parametrize(("scenes", "method"), [(SCENES, "sign flips of 8"), ([f"q{i}" for i in range(8)], "8 and 8")])
+def test_a_comparison_tests_whether_an_arm_changed_as_much_in_both_runs(pair, tmp_path, scenes, method):
+    before = Page(write_comparison(pair, tmp_path / "a.html").read_text()).text
+    assert "so not tested: other" in before and "sign flips" not in before
+    grade(pair[0], {"add +2": 9, "add +9": 6}, SCENES)
+    grade(pair[1], {"add +2": 1, "add +9": 6}, scenes)
+    table = effects({run.name: read_run(run) for run in pair}).table
+    assert table is not None and [row[:2] for row in table.rows] == [
+        ("add +2 norm @2", "other"),
+        ("add +9 norm @2", "other"),
+    ]
+    moved, same = table.rows
+    assert moved[2:5] == ("+40", "\u221240", "\u221280") and same[2:5] == ("+10", "+10", "+0")
+    assert float(moved[6].replace("< ", "")) < 0.01 and same[6] == "1.000" and method in moved[8]
+    text = Page(write_comparison(pair, tmp_path / "a.html").read_text()).text
+    assert moved[4] in text and method in text and "not tested" not in text
+
+
+def test_arms_are_the_same_by_name_or_by_all_but_their_sites():
+    here = [{"name": name} for name in ("cap -0.5 z @0,1", "add +1 norm @2", "add +1 norm @3", "ablate +1 fraction @0")]
+    there = [{"name": name} for name in ("cap -0.5 z @0,1,2,3", "add +1 norm @3", "add +1 norm @9", "rotate +1 z @0")]
+    pairs = [(one["name"], other["name"]) for one, other in same_arms(here, there)]
+    assert pairs == [("cap -0.5 z @0,1", "cap -0.5 z @0,1,2,3"), ("add +1 norm @3", "add +1 norm @3")]
 
 
 def test_a_comparison_reads_the_runs_files(pair, tmp_path):

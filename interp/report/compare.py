@@ -9,9 +9,10 @@ from urllib.parse import quote
 from interp.errors import StoreError
 from interp.plots import baseline, counted, event_of, percent
 from interp.plots.runs import changes_by_run
+from interp.report.effects import effects
 from interp.report.folder import RunFolder, read_run
 from interp.report.page import make_page, picture
-from interp.report.tables import DASH, Table, flat, interval, number, points
+from interp.report.tables import DASH, Table, ends, flat, interval, number, points
 from interp.stats import Rate, contrast, rate
 from interp.store import write_bytes
 
@@ -23,8 +24,8 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
     """Write one page that compares runs, from their files alone, and return its path.
 
     It holds each run's verdict, baseline and arms, the difference of each baseline from the first run's (Newcombe's
-    interval, as of independent samples), and every setting in which the runs differ. Differences between the effects
-    of runs are shown, not tested.
+    interval, as of independent samples), the difference of every arm's change from that of the first run's arm that
+    does the same (`interp.stats.between_changes`), and every setting in which the runs differ.
 
     Raises:
         StoreError: fewer than two runs, two folders of one name, a folder without results, or runs whose rates count
@@ -41,6 +42,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
         pages=_pages(list(map(Path, folders)), Path(path).resolve().parent),
         event=event_of(next(iter(results.values()))),
         baselines=baselines(results),
+        effects=effects(runs),
         differences=differences({name: run.record for name, run in runs.items()}),
         unrecorded=[name for name, run in runs.items() if run.record is None],
         command=("interp", "report", *(Path(folder).name for folder in folders)),
@@ -87,7 +89,7 @@ def baselines(runs: Mapping[str, Mapping[str, Any]]) -> Table:
                 percent(own.value),
                 interval(own.interval.low, own.interval.high) if own.interval else DASH,
                 points(gap and gap.difference),
-                _ends(gap.interval.low, gap.interval.high) if gap and gap.interval else DASH,
+                ends(gap.interval.low, gap.interval.high) if gap and gap.interval else DASH,
             )
         )
     head = ("Run", "Model", "Direction", "Prompts", "Replies", "Unedited", "95 % interval", "Against the first", "95 %")
@@ -97,10 +99,6 @@ def baselines(runs: Mapping[str, Mapping[str, Any]]) -> Table:
 def _baseline(results: Mapping[str, Any]) -> Rate:
     found = (cell := baseline(results)) and counted(cell)
     return rate(found["successes"], found["trials"], found["ungraded"]) if found else rate(0, 0)
-
-
-def _ends(low: float | None, high: float | None) -> str:
-    return DASH if low is None or high is None else f"{points(low)} to {points(high)}"
 
 
 def arms(runs: Mapping[str, Mapping[str, Any]]) -> Table:
@@ -126,8 +124,8 @@ def _arm(run: str, arm: Mapping[str, Any], results: Mapping[str, Any]) -> tuple[
         run,
         percent(counted(cell)["value"]),
         points(found.get("difference")),
-        _ends(found.get("low"), found.get("high")),
-        _ends(min(bank), max(bank)) if bank else DASH,
+        ends(found.get("low"), found.get("high")),
+        ends(min(bank), max(bank)) if bank else DASH,
         f"{rank['rank']} of {len(bank) + 1}" if rank else DASH,
         percent(cell["coherent"]["value"]),
         number(cell["kl"], ".3f"),

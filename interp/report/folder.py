@@ -17,7 +17,7 @@ _NEEDED = ("question", "model", "n_prompts", "cells", "arms", "verdict")
 class RunFolder:
     """The parts of one experiment."""
 
-    name: str
+    path: Path
     results: Mapping[str, Any]
     record: Mapping[str, Any] | None
     """`run.json`: command, configuration, seeds, versions."""
@@ -32,6 +32,11 @@ class RunFolder:
     rollouts: tuple[Rollout, ...]
     outcomes: Mapping[tuple[str, str, int], Mapping[str, Any]]
     """By prompt, condition and sample."""
+
+    @property
+    def name(self) -> str:
+        """The folder's."""
+        return self.path.name
 
 
 def read_run(folder: Path) -> RunFolder:
@@ -58,7 +63,7 @@ def read_run(folder: Path) -> RunFolder:
         raise StoreError(f"reporting on {folder.name}", f"a row of it is broken ({error})", "repeat the run") from error
     checks = _optional(folder, "doctor.json")
     return RunFolder(
-        folder.name,
+        folder,
         results,
         _optional(folder, "run.json"),
         _optional(folder, "plan.json"),

@@ -36,6 +36,11 @@ def points(value: float | None) -> str:
     return DASH if value is None else f"{100 * value:+.0f}".replace("-", "−")
 
 
+def ends(low: float | None, high: float | None) -> str:
+    """Both ends of a difference of shares, in percentage points, or a dash."""
+    return DASH if low is None or high is None else f"{points(low)} to {points(high)}"
+
+
 def p_value(value: float | None) -> str:
     """Three decimals, and never a bare zero."""
     return DASH if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"

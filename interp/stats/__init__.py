@@ -1,5 +1,6 @@
 """Every number with its interval and its null. Undefined is `None`, not 0; ungraded is counted, not "no"."""
 
+from interp.stats.between import Change, between_changes, comparable
 from interp.stats.contrasts import Contrast, contrast, paired_contrast
 from interp.stats.dose import DoseTrend, dose_trend
 from interp.stats.means import Mean, mean_of, paired_means
@@ -9,6 +10,7 @@ from interp.stats.rates import Interval, Rate, rate, rate_of
 from interp.stats.resampling import auroc, auroc_interval, cluster_bootstrap
 
 __all__ = [
+    "Change",
     "Contrast",
     "ControlRank",
     "DoseTrend",
@@ -19,7 +21,9 @@ __all__ = [
     "SignFlip",
     "auroc",
     "auroc_interval",
+    "between_changes",
     "cluster_bootstrap",
+    "comparable",
     "contrast",
     "control_rank",
     "dose_trend",
