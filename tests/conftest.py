@@ -14,11 +14,17 @@ import typechecker  # noqa: E402
 
 typechecker.lighten()
 
+import interp.doctor  # noqa: E402
 from interp.models import Model  # noqa: E402
 from interp.testing import FAMILIES, tiny_model  # noqa: E402
 
 torch.set_num_threads(1)
 FIT_MANY = {"test_batch", "test_cli_probe", "test_docs", "test_evidence", "test_jobs"}
+
+
+def pytest_runtest_setup() -> None:
+    """Annotations are checked for each test anew."""
+    typechecker.begin_test()
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -34,6 +40,23 @@ def unchecked() -> Iterator[None]:
     jaxtyping.config.update("jaxtyping_disable", True)
     yield
     jaxtyping.config.update("jaxtyping_disable", False)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def the_embedded_model_is_examined_once() -> Iterator[None]:
+    """Every command examines the model that it loads; of the same weights and template the answer is kept."""
+    examine, kept = interp.doctor.examine, {}
+
+    def once(model: Model, job: interp.doctor.Job | None = None) -> list[interp.doctor.Check]:
+        if model.name != "organism" or job is not None:
+            return examine(model, job)
+        if model.identity not in kept:
+            kept[model.identity] = examine(model)
+        return kept[model.identity]
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("interp.doctor.examine", once)
+        yield
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import typechecker
 from jaxtyping import TypeCheckError
 
 from interp.probes.nulls import aurocs
@@ -190,3 +191,19 @@ def test_annotations_are_checked_in_tests_with_shapes_and_without() -> None:
     for wrong in (lambda: Interval("0.1", 0.2, 0.95, "none"), lambda: expanded(0.95, "ten")):  # a class, a function
         with pytest.raises(TypeCheckError):
             wrong()
+
+
+def test_of_many_calls_the_first_are_checked_and_then_one_in_so_many() -> None:
+    def raised() -> bool:
+        try:
+            aurocs(np.zeros((2, 3)), np.zeros((2, 4), bool))
+        except TypeCheckError:
+            return True
+        except ValueError:
+            return False
+        raise AssertionError("neither a check nor numpy minded")
+
+    found = [raised() for _ in range(3 * typechecker.ALL_OF_THE_FIRST)]
+    assert all(found[: typechecker.ALL_OF_THE_FIRST])
+    later = found[typechecker.ALL_OF_THE_FIRST :]
+    assert sum(later) == len(later) // typechecker.THEN_ONE_IN

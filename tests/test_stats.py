@@ -11,6 +11,7 @@ from interp.errors import InterpError
 from interp.stats import (
     Interval,
     auroc,
+    auroc_difference_interval,
     auroc_interval,
     cluster_bootstrap,
     contrast,
@@ -183,6 +184,22 @@ def test_auroc_equals_sklearn_in_every_resample(decimals: int) -> None:
     level = expanded(0.95, 12)
     assert ends(fast) == pytest.approx(tuple(np.quantile(slow, [(1 - level) / 2, (1 + level) / 2])))
     assert fast is not None and fast.level == 0.95
+
+
+@pytest.mark.parametrize("decimals", [0, 8], ids=["many ties", "no ties"])
+def test_the_interval_of_a_difference_of_aurocs_is_the_bootstraps(decimals: int) -> None:
+    values, groups = scattered(3, n_groups=8, size=5, spread=0.5)
+    other = (values + np.random.default_rng(1).normal(size=40)).round(decimals)
+    labels = np.random.default_rng(0).integers(2, size=40).astype(bool)
+
+    def change(rows):
+        both = [auroc(scores[rows], labels[rows]) for scores in (values, other)]
+        return None if None in both else both[0] - both[1]
+
+    slow = cluster_bootstrap(change, groups, seed=5, n_resamples=200)
+    fast = auroc_difference_interval(values, other, labels, groups, seed=5, n_resamples=200)
+    assert ends(fast) == pytest.approx(ends(slow)) and fast.method == slow.method and fast.low < fast.high
+    assert auroc_difference_interval(values, values, labels, groups, seed=5) is None, "no resample differs"
 
 
 def test_percentiles_are_expanded_for_few_groups_so_that_the_interval_of_a_mean_is_students() -> None:

@@ -38,6 +38,8 @@ class Part:
     first_row: int
     """Rows in the batches before."""
     tokens_done: int
+    tokens: int
+    """Of all batches."""
 
 
 def collect(
@@ -127,7 +129,7 @@ def _write(
             new = max(0, writer.row - part.first_row)
             writer.add({site: acts[new:] for site, acts in part.acts.items()})
             if on_progress is not None:
-                on_progress(part.tokens_done, plan.tokens)
+                on_progress(part.tokens_done, part.tokens)
     seal(folder)
 
 
@@ -138,7 +140,7 @@ def _run(model: Model, plan: Plan, batch_tokens: int, *, from_row: int = 0) -> I
         counts = tuple(int(plan.counts[index]) for index in batch)
         tokens += sum(len(plan.ids[index]) for index in batch)
         if rows + sum(counts) > from_row:
-            yield Part(tuple(batch), counts, _capture(model, plan, batch), rows, tokens)
+            yield Part(tuple(batch), counts, _capture(model, plan, batch), rows, tokens, plan.tokens)
         rows += sum(counts)
 
 

@@ -8,7 +8,6 @@ from jaxtyping import Float
 from torch import Tensor
 
 from interp.activations.collect import OnProgress, stream
-from interp.activations.plan import estimate
 from interp.directions import Direction
 from interp.edits import quantile_meta
 from interp.errors import DirectionError, TranscriptError
@@ -49,7 +48,6 @@ def calibrate(
         by_site.setdefault(direction.check(model.identity).site, []).append(direction)
     units = {site: torch.stack([d.unit for d in found]).to(model.device) for site, found in by_site.items()}
     moments = {site: _Moments(kept=[] if quantiles else None) for site in by_site}
-    total = estimate(model, reference, tuple(by_site), BENIGN_TOKENS).tokens
     for part in stream(model, reference, tuple(by_site), BENIGN_TOKENS, batch_tokens=batch_tokens):
         for site, acts in part.acts.items():
             along = acts.float() @ units[site].to(acts.device).T
@@ -57,7 +55,7 @@ def calibrate(
             if on_projections is not None:
                 on_projections(site, along)
         if on_progress is not None:
-            on_progress(part.tokens_done, total)
+            on_progress(part.tokens_done, part.tokens)
     scaled = {
         d.key: _scaled(d, moments[site], index, len(reference))
         for site, found in by_site.items()

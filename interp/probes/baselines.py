@@ -10,7 +10,7 @@ from jaxtyping import Bool, Float, Int
 from interp.errors import ProbeError
 from interp.probes.nulls import Groups, aurocs
 from interp.probes.surface import Split, embedding_cue, held_out, length_cue, lexicon_cue, word_cues
-from interp.stats import Interval, auroc_interval, cluster_bootstrap
+from interp.stats import Interval, auroc_difference_interval, auroc_interval
 
 
 @dataclass(frozen=True)
@@ -197,12 +197,7 @@ def _difference(
     Where no draw differs, as with two AUROCs of 1, it is put together from the intervals of both as if they had been
     measured on different rows, which is wider (Newcombe 1998, method 10).
     """
-
-    def change(drawn: Int[np.ndarray, " drawn"]) -> float:
-        one, other = _aurocs(mine[drawn], its[drawn], labels[drawn])
-        return one - other
-
-    if paired := cluster_bootstrap(change, groups, seed=seed):
+    if paired := auroc_difference_interval(mine, its, labels, groups, seed=seed):
         return paired
     first, second = (auroc_interval(scores, labels, groups, seed=seed) for scores in (mine, its))
     if first is None or second is None:

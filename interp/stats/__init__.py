@@ -7,7 +7,7 @@ from interp.stats.means import Mean, mean_of, paired_means
 from interp.stats.paired import SignFlip, sign_flip
 from interp.stats.ranks import ControlRank, FamilyWise, control_rank, holm, max_statistic
 from interp.stats.rates import Interval, Rate, rate, rate_of
-from interp.stats.resampling import auroc, auroc_interval, cluster_bootstrap
+from interp.stats.resampling import auroc, auroc_difference_interval, auroc_interval, cluster_bootstrap
 
 __all__ = [
     "Change",
@@ -20,6 +20,7 @@ __all__ = [
     "Rate",
     "SignFlip",
     "auroc",
+    "auroc_difference_interval",
     "auroc_interval",
     "between_changes",
     "cluster_bootstrap",
