@@ -3,6 +3,7 @@
 import gc
 import os
 from collections.abc import Iterator
+from functools import wraps
 
 import jaxtyping
 import pytest
@@ -47,6 +48,7 @@ def the_embedded_model_is_examined_once() -> Iterator[None]:
     """Every command examines the model that it loads; of the same weights and template the answer is kept."""
     examine, kept = interp.doctor.examine, {}
 
+    @wraps(examine)
     def once(model: Model, job: interp.doctor.Job | None = None) -> list[interp.doctor.Check]:
         if model.name != "organism" or job is not None:
             return examine(model, job)
