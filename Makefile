@@ -2,8 +2,9 @@
 PYTHON ?= python3
 BIN := .venv/bin
 READY := .venv/.ready
-# python compiles what it imports: compiling all 25,000 files takes a minute or two
+# python compiles what it imports, once, if it may write: compiling all 25,000 files takes a minute or two
 PIP := --quiet --disable-pip-version-check --no-compile -c constraints.txt
+unexport PYTHONDONTWRITEBYTECODE
 export HF_HUB_OFFLINE = 1
 
 .PHONY: demo test suite lint types bench organism probes clean

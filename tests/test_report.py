@@ -452,6 +452,18 @@ def test_a_comparison_tests_whether_an_arm_changed_as_much_in_both_runs(pair, tm
     assert moved[4] in text and method in text and "not tested" not in text
 
 
+def test_an_event_that_never_happened_in_one_run_is_compared_all_the_same(pair):
+    grade(pair[0], {"add +2": 9}, SCENES)
+    grade(pair[1], {"": 0}, SCENES)
+    for run in pair:
+        for name, known in (("results.json", "{"), ("outcomes.jsonl", "")):
+            text = (run / name).read_text()
+            text = text.replace('"outcome": "blackmail"', '"outcome": "harmful"').replace('"routine"', '"not harmful"')
+            (run / name).write_text(text.replace("{", '{"event": "harmful", ', 1) if known else text)
+    moved, _ = effects({run.name: read_run(run) for run in pair}).table.rows
+    assert moved[2:5] == ("+40", "+0", "\u221240")
+
+
 def test_arms_are_the_same_by_name_or_by_all_but_their_sites():
     here = [{"name": name} for name in ("cap -0.5 z @0,1", "add +1 norm @2", "add +1 norm @3", "ablate +1 fraction @0")]
     there = [{"name": name} for name in ("cap -0.5 z @0,1,2,3", "add +1 norm @3", "add +1 norm @9", "rotate +1 z @0")]
