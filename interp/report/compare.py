@@ -30,6 +30,7 @@ def write_comparison(folders: Sequence[str | Path], path: str | Path) -> Path:
     Raises:
         StoreError: fewer than two runs, two folders of one name, a folder without results, or runs whose rates count
             different things.
+        ExperimentError: outcomes that are of no rollout of their run.
     """
     runs = _read(list(map(Path, folders)))
     results = {name: run.results for name, run in runs.items()}
