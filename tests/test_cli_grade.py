@@ -17,6 +17,7 @@ from interp.behaviour.graded_run import GradedRun, compare, read_case, rung_rate
 from interp.behaviour.grading import Grading
 from interp.cli import main
 from interp.errors import ExperimentError
+from interp.experiments.recording import write_outcomes
 from interp.generation import BASELINE, Condition, Rollout, generate
 from interp.models import load
 from interp.organism.sets import middle_band_transcripts
@@ -256,3 +257,13 @@ def test_a_run_s_outcomes_are_read_whatever_ladder_they_are_on(run: Path) -> Non
     Rows(run / "outcomes.jsonl").append({"prompt": "x", "condition": "y", "sample": 0, "outcome": None, "grader": "z"})
     with pytest.raises(ExperimentError, match="1 outcomes are of no rollout"):
         opened.read()
+
+
+def test_outcomes_that_a_run_wrote_keep_their_scale_and_their_scenario(run: Path) -> None:
+    """A score of which every value was one and the same, over rollouts that were put into scenarios afterwards."""
+    opened, never = GradedRun.open(run), Outcome("not harmful", "scorer", scale=("harmful", "not harmful"))
+    apart = [replace(r, transcript=replace(r.transcript, group=f"epoch {r.sample}")) for r in opened.rollouts]
+    write_outcomes([(rollout, never) for rollout in apart], run)
+    found = opened.read()
+    assert {grading.outcome.is_rung("harmful") for grading in found} == {False}
+    assert {grading.group for grading in found} == {"epoch 0", "epoch 1"}

@@ -458,7 +458,8 @@ def test_an_event_that_never_happened_in_one_run_is_compared_all_the_same(pair):
     for run in pair:
         for name, known in (("results.json", "{"), ("outcomes.jsonl", "")):
             text = (run / name).read_text()
-            text = text.replace('"outcome": "blackmail"', '"outcome": "harmful"').replace('"routine"', '"not harmful"')
+            text = text.replace('"outcome": "blackmail"', '"scale": ["harmful", "not harmful"], "outcome": "harmful"')
+            text = text.replace('"outcome": "routine"', '"scale": ["harmful", "not harmful"], "outcome": "not harmful"')
             (run / name).write_text(text.replace("{", '{"event": "harmful", ', 1) if known else text)
     moved, _ = effects({run.name: read_run(run) for run in pair}).table.rows
     assert moved[2:5] == ("+40", "+0", "\u221240")

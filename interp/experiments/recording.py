@@ -6,7 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from interp.behaviour import Grader, Outcome, grade_all
+from interp.behaviour import Grader, Grading, Outcome, grade_all
 from interp.errors import ExperimentError
 from interp.generation import Rollout
 from interp.store import RunRecord, write_bytes
@@ -64,18 +64,7 @@ def grade(rollouts: Sequence[Rollout], grader: Grader, folder: Path) -> list[tup
 
 
 def write_outcomes(graded: Sequence[tuple[Rollout, Outcome]], folder: Path) -> None:
-    """Write `outcomes.jsonl` whole."""
-    lines = [
-        {
-            "prompt": r.prompt,
-            "condition": r.condition,
-            "sample": r.sample,
-            "outcome": o.rung,
-            "grader": o.grader,
-            "note": o.note,
-        }
-        | ({} if o.broken is None else {"broken": o.broken})
-        for r, o in graded
-    ]
+    """Write `outcomes.jsonl` whole: a `Grading` a row, so that each says its scenario and its grader's scale."""
+    lines = [Grading(rollout.key, rollout.transcript.group, outcome).to_row() for rollout, outcome in graded]
     text = "".join(to_json(line, "writing outcomes") + "\n" for line in lines)
     write_bytes(folder / "outcomes.jsonl", text.encode())

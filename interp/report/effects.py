@@ -2,10 +2,9 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
-from interp.behaviour import EVENT, Outcome
 from interp.behaviour.graded_run import GradedRun
 from interp.plots import baseline, event_of
 from interp.report.folder import RunFolder
@@ -83,12 +82,6 @@ def _deed(arm: Mapping[str, Any]) -> str:
     return _SITES.sub("", arm["name"], count=1)
 
 
-def _counts(outcome: Outcome, event: str) -> bool | None:
-    """Whether it is the run's event; a scale put together from what was said lacks an event that never happened."""
-    known = event == EVENT or event in outcome.scale
-    return (outcome if known else replace(outcome, scale=(*outcome.scale, event))).is_rung(event)
-
-
 class _Changes:
     """The paired changes of a run's arms, from its graded rollouts."""
 
@@ -98,7 +91,7 @@ class _Changes:
         self._flags: dict[str, dict[tuple[str, int], tuple[bool | None, str]]] = {}
         for grading in GradedRun(run.path, run.rollouts).read():
             prompt, condition, sample = grading.key
-            told = _counts(grading.outcome, event), grading.group
+            told = grading.outcome.is_rung(event), grading.group
             self._flags.setdefault(condition, {})[prompt, sample] = told
 
     def of(self, arm: Mapping[str, Any]) -> Change:

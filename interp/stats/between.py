@@ -43,7 +43,7 @@ class Change:
         return sum(self.sums.values()) / sum(self.pairs.values()) if self.pairs else None
 
     def within(self, groups: Sequence[Hashable]) -> "Change":
-        """The same over some scenarios alone."""
+        """The same over some scenarios alone; `dropped` stays that of all."""
         return Change({g: self.sums[g] for g in groups}, {g: self.pairs[g] for g in groups}, self.dropped)
 
 
